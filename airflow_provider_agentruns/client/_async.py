@@ -1,0 +1,119 @@
+"""Send calls with aiohttp, in a triggerer."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from typing import Self, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from airflow_provider_agentruns.client.calls import Call, Request, Response
+from airflow_provider_agentruns.client.exchange import CHUNK, Body, Failure, connection_error
+from airflow_provider_agentruns.client.settings import ClientSettings
+
+T = TypeVar("T")
+
+# Longer than any poll interval in use, so that a poll does not open a connection.
+_KEEP_ALIVE = 120.0
+_MAX_CONNECTIONS = 4
+
+
+class AsyncClient:
+    """
+    Send calls to one vendor with one key, each once: who polls decides when to ask again.
+
+    Use it as an asynchronous context manager.
+
+    :param settings: where the vendor is, and how to reach it.
+    """
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._settings = settings
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the sockets."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def send(self, call: Call[T]) -> T:
+        """
+        Send a call once and return what the answer means.
+
+        :raises APIError: it went wrong.
+        """
+        return call.finish(await self._exchange(call.request), time.time())
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=_MAX_CONNECTIONS,
+                    keepalive_timeout=_KEEP_ALIVE,
+                    ssl=_tls(self._settings),
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=True,
+            )
+        return self._session
+
+    async def _exchange(self, request: Request) -> Response:
+        settings = self._settings
+        # What is quoted already must stay as it is: a second quoting would change the run id.
+        url = URL(settings.base_url + request.path, encoded=True).update_query(request.query)
+        try:
+            async with self._open_session().request(
+                request.method,
+                url,
+                data=request.content,
+                headers=settings.headers(request),
+                timeout=aiohttp.ClientTimeout(
+                    total=settings.timeout * request.patience,
+                    sock_connect=settings.timeout,
+                    sock_read=settings.timeout,
+                ),
+                proxy=settings.proxy,
+                allow_redirects=False,
+            ) as answer:
+                body = Body(request, answer.status)
+                async for chunk in answer.content.iter_chunked(CHUNK):
+                    if body.add(chunk):
+                        # Leaving without closing would make aiohttp read on to reuse the connection.
+                        answer.close()
+                        break
+                return settings.response(answer.status, answer.headers, body.read())
+        except (aiohttp.ClientError, OSError) as error:
+            raise connection_error(request, settings, _failure(error)) from None
+
+
+def _tls(settings: ClientSettings) -> ssl.SSLContext | bool:
+    if isinstance(settings.verify, str):
+        return ssl.create_default_context(cafile=settings.verify)
+    return settings.verify
+
+
+def _failure(error: Exception) -> Failure:
+    for error_class, failure in _FAILURES.items():
+        if isinstance(error, error_class):
+            return failure
+    return Failure.BROKEN_OFF
+
+
+# In the order they are looked at: many of these are subclasses of later ones.
+_FAILURES: dict[type[Exception], Failure] = {
+    aiohttp.ConnectionTimeoutError: Failure.NO_CONNECTION_IN_TIME,
+    TimeoutError: Failure.NO_ANSWER_IN_TIME,
+    aiohttp.ClientConnectorDNSError: Failure.NO_ADDRESS,
+    aiohttp.ClientProxyConnectionError: Failure.NO_PROXY,
+    aiohttp.ClientHttpProxyError: Failure.NO_PROXY,
+    aiohttp.ClientSSLError: Failure.NO_TRUST,
+    aiohttp.ClientConnectorError: Failure.REFUSED,
+}

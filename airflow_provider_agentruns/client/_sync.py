@@ -1,0 +1,130 @@
+"""Send calls with requests, on a worker."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Self, TypeVar
+
+import requests
+import requests.auth
+import urllib3.exceptions
+
+from airflow_provider_agentruns.client.calls import Call, Request, Response
+from airflow_provider_agentruns.client.exceptions import APIError
+from airflow_provider_agentruns.client.exchange import CHUNK, Body, Failure, connection_error
+from airflow_provider_agentruns.client.retry import ON_WORKER, RetryPolicy
+from airflow_provider_agentruns.client.settings import ClientSettings
+
+T = TypeVar("T")
+
+
+class _Headers(requests.auth.AuthBase):
+    """Set our headers last: without an auth of its own, requests would take one from a netrc file."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        self._headers = headers
+
+    def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+        prepared.headers.update(self._headers)
+        return prepared
+
+
+class Client:
+    """
+    Send calls to one vendor with one key, and send again what the policy allows.
+
+    :param settings: where the vendor is, and how to reach it.
+    :param retry: how often to send.
+    :param sleep: waits for seconds.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        *,
+        retry: RetryPolicy = ON_WORKER,
+        sleep: Callable[[float], object] = time.sleep,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._settings = settings
+        self._retry = retry
+        self._sleep = sleep
+        self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self._session = requests.Session()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._session.close()
+
+    def send(self, call: Call[T]) -> T:
+        """
+        Send a call and return what the answer means.
+
+        :raises APIError: it went wrong, and may not or need not be sent again.
+        """
+        attempt = 1
+        while True:
+            try:
+                return call.finish(self._exchange(call.request), time.time())
+            except APIError as error:
+                wait = self._retry.wait(call.request, error, attempt, self._rng)
+                if wait is None:
+                    raise
+            attempt += 1
+            self._sleep(wait)
+
+    def _exchange(self, request: Request) -> Response:
+        settings = self._settings
+        proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
+        give_up_at = time.monotonic() + settings.timeout * request.patience
+        try:
+            with self._session.request(
+                request.method,
+                settings.base_url + request.path,
+                params=dict(request.query),
+                data=request.content,
+                auth=_Headers(settings.headers(request)),
+                timeout=settings.timeout,
+                verify=settings.verify,
+                proxies=proxies,
+                allow_redirects=False,
+                stream=True,
+            ) as answer:
+                body = Body(request, answer.status_code)
+                # read1, not iter_content: an event stream must be seen as it comes, however it is framed.
+                while chunk := answer.raw.read1(CHUNK, decode_content=True):
+                    if body.add(chunk):
+                        break
+                    if time.monotonic() > give_up_at:
+                        raise connection_error(request, settings, Failure.NO_ANSWER_IN_TIME)
+                return settings.response(answer.status_code, answer.headers, body.read())
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise connection_error(request, settings, _failure(error)) from None
+
+
+def _failure(error: Exception) -> Failure:
+    # requests puts urllib3's error into its own, which is often about retries and has a reason in turn.
+    inner = error.args[0] if error.args else None
+    cause = getattr(inner, "reason", inner)
+    if isinstance(error, requests.ConnectTimeout):
+        return Failure.NO_CONNECTION_IN_TIME
+    timeouts = (TimeoutError, urllib3.exceptions.ReadTimeoutError)
+    if isinstance(error, (requests.Timeout, *timeouts)) or isinstance(cause, timeouts):
+        return Failure.NO_ANSWER_IN_TIME
+    if isinstance(error, requests.exceptions.ProxyError):
+        return Failure.NO_PROXY
+    if isinstance(error, requests.exceptions.SSLError):
+        return Failure.NO_TRUST
+    if isinstance(cause, urllib3.exceptions.NameResolutionError):
+        return Failure.NO_ADDRESS
+    if isinstance(cause, urllib3.exceptions.NewConnectionError):
+        return Failure.REFUSED
+    return Failure.BROKEN_OFF

@@ -1,0 +1,174 @@
+"""A call to a vendor as a value: what to send, and how to read the answer. No I/O here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ValidationError
+
+from airflow_provider_agentruns.client.exceptions import (
+    InvalidInputError,
+    ResponseFormatError,
+    status_error_class,
+)
+from airflow_provider_agentruns.client.retry import parse_retry_after
+from airflow_provider_agentruns.client.text import one_line, storable
+
+T = TypeVar("T")
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+KIBIBYTE = 1024
+MEBIBYTE = 1024 * KIBIBYTE
+_SUCCESS = range(200, 300)
+_UNSTORABLE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """
+    What to send.
+
+    :param operation: what it does in words, for error messages: ``get the status of run r1``.
+    :param path: path below the base URL, quoted already.
+    :param content: the body, bytes of ``content_type``.
+    :param idempotent: whether sending it twice does no harm; only such a request is repeated when its
+        fate is not known.
+    :param authenticated: whether the connection's key goes with it.
+    :param enough: tells from the body read so far whether the rest is not needed; the connection is then
+        dropped. For event streams.
+    :param max_bytes: the largest body to accept, decompressed.
+    :param patience: how many times the connection's timeout the whole exchange may take.
+    """
+
+    operation: str
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    idempotent: bool = True
+    authenticated: bool = True
+    enough: Callable[[bytes], bool] | None = None
+    max_bytes: int = MEBIBYTE
+    patience: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """
+    What came back.
+
+    :param headers: header names in lower case.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """
+        Return the body as JSON.
+
+        :raises ResponseFormatError: it is none, or it is cut short.
+        """
+        try:
+            value = json.loads(self.body, parse_constant=_no_json)
+            return storable(value) if _UNSTORABLE.search(self.body) else value
+        except (ValueError, RecursionError) as error:
+            kind = self.headers.get("content-type", "no content type")
+            raise ResponseFormatError(
+                f"the answer is no JSON ({one_line(kind, 80)}, {len(self.body)} bytes, "
+                f"begins {one_line(self.body[:60].decode('utf-8', 'replace'))!r})"
+            ) from error
+
+    def model(self, model: type[ModelT]) -> ModelT:
+        """
+        Return the body as a model.
+
+        :raises ResponseFormatError: a field that is needed is missing or of another type; names it.
+        """
+        try:
+            return model.model_validate(self.json())
+        except ValidationError as error:
+            raise ResponseFormatError(f"the answer is not as documented: {describe(error)}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """
+    A request and how to read its answer.
+
+    :param parse: reads an answer with a status of 2xx or one of ``expected``.
+    :param expected: error statuses that mean something to this call.
+    """
+
+    request: Request
+    parse: Callable[[Response], T]
+    expected: frozenset[int] = frozenset()
+
+    def finish(self, response: Response, now: float) -> T:
+        """
+        Return what the answer means.
+
+        :param now: seconds since the epoch, to read a ``Retry-After`` that is a date.
+        :raises APIStatusError: the vendor answered with an error.
+        :raises ResponseFormatError: the answer is not what the vendor documents.
+        """
+        try:
+            if response.status in self.expected or response.status in _SUCCESS:
+                return self.parse(response)
+        except ResponseFormatError as error:
+            raise ResponseFormatError(f"cannot {self.request.operation}: {error}") from error.__cause__
+        raise status_error_class(response.status)(
+            f"cannot {self.request.operation}: HTTP {response.status}, {_vendor_message(response)}",
+            status_code=response.status,
+            retry_after=parse_retry_after(response.headers.get("retry-after"), now),
+        )
+
+
+def _no_json(constant: str) -> None:
+    # NaN and Infinity: no database takes them.
+    raise ValueError(constant)
+
+
+def json_content(value: object) -> bytes:
+    """
+    Return a value as the bytes of a JSON body.
+
+    :raises InvalidInputError: it holds something that JSON cannot say.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"not JSON data: {one_line(str(error))}") from None
+
+
+def describe(error: ValidationError) -> str:
+    """Say which fields are wrong and how, without the values: these may be secret or huge."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in item['loc']) or 'body'}: {one_line(item['msg'], 120)}"
+        for item in error.errors(include_url=False, include_input=False, include_context=False)[:5]
+    )
+
+
+def _vendor_message(response: Response) -> str:
+    if location := response.headers.get("location"):
+        target = urlsplit(location)
+        return f"redirects to {one_line(target.netloc or target.path, 100)!r}, which is not followed"
+    try:
+        body = response.json()
+    except ResponseFormatError as error:
+        return str(error)
+    if isinstance(body, dict):
+        for name in ("message", "error", "detail"):
+            value = body.get(name)
+            if isinstance(value, dict):
+                value = value.get("message")
+            if isinstance(value, str) and value.strip():
+                return f"the vendor says {one_line(value)!r}"
+    return "the vendor gives no reason"

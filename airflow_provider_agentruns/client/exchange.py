@@ -1,0 +1,72 @@
+"""The parts of an exchange that do no I/O, for both senders: collecting a body, naming a failure."""
+
+from __future__ import annotations
+
+from enum import Enum
+from http import HTTPStatus
+
+from airflow_provider_agentruns.client.calls import KIBIBYTE, Request
+from airflow_provider_agentruns.client.exceptions import (
+    APIConnectionError,
+    APITimeoutError,
+    ResponseFormatError,
+)
+from airflow_provider_agentruns.client.settings import ClientSettings
+
+CHUNK = 64 * KIBIBYTE
+
+
+class Body:
+    """
+    Collect a body in chunks.
+
+    :param status: the HTTP status of the answer; an event stream is cut short only on a success.
+    """
+
+    def __init__(self, request: Request, status: int) -> None:
+        self._request = request
+        self._enough = request.enough if status == HTTPStatus.OK else None
+        self._data = bytearray()
+
+    def add(self, chunk: bytes) -> bool:
+        """
+        Take the next chunk and tell whether enough has been read.
+
+        :raises ResponseFormatError: the body is larger than the request allows.
+        """
+        self._data += chunk
+        if len(self._data) > self._request.max_bytes:
+            raise ResponseFormatError(
+                f"cannot {self._request.operation}: "
+                f"the answer is larger than {self._request.max_bytes:,} bytes"
+            )
+        return self._enough is not None and self._enough(bytes(self._data))
+
+    def read(self) -> bytes:
+        """Return what has been collected."""
+        return bytes(self._data)
+
+
+class Failure(Enum):
+    """Why no answer came, and whether the request may have reached the vendor all the same."""
+
+    NO_CONNECTION_IN_TIME = ("did not accept a connection within {timeout:g} s", False)
+    NO_ANSWER_IN_TIME = ("did not answer in time (timeout {timeout:g} s)", True)
+    NO_ADDRESS = ("has no address (DNS)", False)
+    NO_PROXY = ("cannot be reached through the proxy", False)
+    NO_TRUST = ("has no TLS certificate that is trusted", False)
+    REFUSED = ("refuses connections", False)
+    BROKEN_OFF = ("broke off the connection", True)
+
+
+_TIMEOUTS = {Failure.NO_CONNECTION_IN_TIME, Failure.NO_ANSWER_IN_TIME}
+
+
+def connection_error(request: Request, settings: ClientSettings, failure: Failure) -> APIConnectionError:
+    """Say what happened in our own words: a library's may hold a proxy's password."""
+    text, may_have_been_sent = failure.value
+    error_class = APITimeoutError if failure in _TIMEOUTS else APIConnectionError
+    return error_class(
+        f"cannot {request.operation}: {settings.base_url} {text.format(timeout=settings.timeout)}",
+        may_have_been_sent=may_have_been_sent,
+    )

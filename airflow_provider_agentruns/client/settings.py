@@ -1,0 +1,54 @@
+"""Where a vendor is reached, and how: what both senders need to know."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from airflow_provider_agentruns.client.calls import Request, Response
+
+_MIN_MASKED_LENGTH = 8
+_MASK = b"***"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """
+    Where a vendor is reached, and how.
+
+    :param base_url: scheme, host and path prefix, without a slash at the end.
+    :param api_key: the secret; never shown by ``repr``.
+    :param auth_headers: the headers that carry the key.
+    :param timeout: seconds to wait for a connection, and for each part of an answer.
+    :param polls_per_minute: polls that may be sent in any 60 seconds.
+    :param verify: whether to check TLS certificates, or the path of a file of trusted certificates.
+    :param proxy: URL of an HTTP proxy, which may hold a password; never shown by ``repr``.
+    """
+
+    base_url: str
+    api_key: str = field(repr=False)
+    auth_headers: Mapping[str, str] = field(repr=False)
+    timeout: float = 30.0
+    polls_per_minute: int = 80
+    verify: bool | str = True
+    proxy: str | None = field(default=None, repr=False)
+
+    @property
+    def credential(self) -> tuple[str, str]:
+        """Return what budgets are counted by: the base URL and a digest of the key."""
+        return self.base_url, hashlib.sha256(self.api_key.encode()).hexdigest()
+
+    def headers(self, request: Request) -> dict[str, str]:
+        """Return all headers to send with a request."""
+        return {
+            "Accept": "application/json",
+            **request.headers,
+            **(self.auth_headers if request.authenticated else {}),
+        }
+
+    def response(self, status: int, headers: Mapping[str, str], body: bytes) -> Response:
+        """Return an answer in which the key does not stand, should the vendor have echoed it."""
+        if len(self.api_key) >= _MIN_MASKED_LENGTH:
+            body = body.replace(self.api_key.encode(), _MASK)
+        return Response(status, {name.lower(): value for name, value in headers.items()}, body)

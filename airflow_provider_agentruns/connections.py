@@ -1,0 +1,167 @@
+"""Turn an Airflow connection into what a client needs: the vendor's adapter, its URL, the key, limits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.providers.common.compat.sdk import BaseHook, Connection
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from airflow_provider_agentruns.client.calls import describe
+from airflow_provider_agentruns.client.exceptions import InvalidInputError
+from airflow_provider_agentruns.client.settings import ClientSettings
+from airflow_provider_agentruns.vendors.base import VendorAdapter
+from airflow_provider_agentruns.vendors.registry import get_adapter
+
+# The rest of the vendor's limit is left to starts and results, which workers send.
+_POLL_SHARE = 0.8
+
+
+class VendorConnection(NamedTuple):
+    """An Airflow connection, understood."""
+
+    conn_id: str
+    adapter: VendorAdapter
+    settings: ClientSettings
+
+
+def get_vendor_connection(conn_id: str) -> VendorConnection:
+    """
+    Look a connection up.
+
+    :raises InvalidInputError: it is not complete, or something in it cannot be right.
+    :raises AirflowNotFoundException: there is no such connection.
+    """
+    return read_connection(conn_id, BaseHook.get_connection(conn_id))
+
+
+async def aget_vendor_connection(conn_id: str) -> VendorConnection:
+    """Look a connection up from an event loop; see :func:`get_vendor_connection`."""
+    return read_connection(conn_id, await get_async_connection(conn_id))
+
+
+def read_connection(conn_id: str, connection: Connection) -> VendorConnection:
+    """
+    Understand a connection.
+
+    :raises InvalidInputError: it is not complete, or something in it cannot be right. Names the field.
+    """
+    try:
+        adapter = get_adapter(connection.conn_type or "")
+        extras = _read_extras(connection.extra)
+        api_key = _read_key(connection.password, adapter)
+        settings = ClientSettings(
+            base_url=_read_base_url(connection, adapter),
+            api_key=api_key,
+            auth_headers=adapter.auth_headers(api_key),
+            timeout=extras.timeout,
+            polls_per_minute=extras.polls_per_minute or int(adapter.requests_per_minute * _POLL_SHARE),
+            verify=extras.verify,
+            proxy=extras.proxy,
+        )
+    except InvalidInputError as error:
+        raise InvalidInputError(f"connection {conn_id!r}: {error}") from None
+    return VendorConnection(conn_id, adapter, settings)
+
+
+def _empty_as_default(default: Any) -> BeforeValidator:
+    # The connection form sends an empty field as "" or null.
+    return BeforeValidator(lambda value: default if value is None or value == "" else value)
+
+
+def _read_verify(value: Any) -> Any:
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in {"", "true", "yes", "1"}:
+            return True
+        if word in {"false", "no", "0"}:
+            return False
+        if not Path(value).is_file():
+            raise ValueError("neither true nor false nor the path of a file of certificates")
+    return True if value is None else value
+
+
+def _read_proxy(value: Any) -> Any:
+    if not value:
+        return None
+    parts = urlsplit(str(value))
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("not a URL such as http://proxy.example.com:3128")
+    return value
+
+
+class ConnectionExtras(BaseModel):
+    """
+    What the extra field of a connection may hold.
+
+    :param timeout: seconds to wait for a connection, and for each part of an answer.
+    :param polls_per_minute: polls that one triggerer may send in any 60 seconds; None for 80 % of the
+        vendor's limit.
+    :param verify: whether to check TLS certificates, or the path of a file of trusted certificates.
+    :param proxy: URL of an HTTP proxy.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    timeout: Annotated[float, Field(gt=0, le=600), _empty_as_default(30.0)] = 30.0
+    polls_per_minute: Annotated[int | None, Field(ge=1, le=100_000), _empty_as_default(None)] = None
+    verify: Annotated[bool | str, BeforeValidator(_read_verify)] = True
+    proxy: Annotated[str | None, BeforeValidator(_read_proxy)] = None
+
+
+def _read_extras(extra: str | None) -> ConnectionExtras:
+    if not extra:
+        return ConnectionExtras()
+    # Not `extra_dejson`: it calls the supervisor to mask values, which blocks an event loop.
+    try:
+        values = json.loads(extra)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise InvalidInputError("the extra field is no JSON object")
+    if unknown := sorted(values.keys() - ConnectionExtras.model_fields.keys()):
+        raise InvalidInputError(
+            f"unknown extra {', '.join(map(repr, unknown))}; "
+            f"known: {', '.join(ConnectionExtras.model_fields)}"
+        )
+    try:
+        return ConnectionExtras.model_validate(values)
+    except ValidationError as error:
+        raise InvalidInputError(f"extra {describe(error)}") from None
+
+
+def _read_key(password: str | None, adapter: VendorAdapter) -> str:
+    key = (password or "").strip()
+    if not key:
+        raise InvalidInputError(f"the password is empty; it must be the {adapter.display_name} API key")
+    # Said here, without the value: an HTTP library would put the whole header into its error.
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise InvalidInputError("the password holds characters that an API key cannot have")
+    return key
+
+
+def _read_base_url(connection: Connection, adapter: VendorAdapter) -> str:
+    host = (connection.host or "").strip()
+    if not host:
+        return adapter.default_url
+    # As Airflow's HTTP connections have it, the schema may name the protocol; in a URI it is the path.
+    schema = (connection.schema or "").strip().strip("/")
+    protocol, path = (schema, "") if schema in {"http", "https"} else ("https", schema)
+    parts = urlsplit(host if "://" in host else f"{protocol}://{host}")
+    try:
+        port = parts.port or connection.port
+    except ValueError:
+        raise InvalidInputError("the port in the host is no number") from None
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise InvalidInputError("the host is no URL such as https://api.example.com")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise InvalidInputError("the host may hold a protocol, a name, a port and a path, and nothing else")
+    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    prefix = "/".join(part for part in (parts.path.strip("/"), path) if part)
+    url = f"{parts.scheme}://{name}{f':{port}' if port else ''}{f'/{prefix}' if prefix else ''}"
+    # The vendors' documentation gives the base URL with the API's path.
+    return url.removesuffix(adapter.api_path)

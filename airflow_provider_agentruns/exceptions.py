@@ -1,0 +1,68 @@
+"""
+What a task fails with. Each error names the run and the connection.
+
+::
+
+    AirflowException
+    └── AgentRunException
+        ├── AgentRunFailed         the run ended, and not well
+        ├── AgentRunCancelled      the run was cancelled
+        ├── AgentRunRefused        the vendor does not let us see or start it
+        ├── AgentRunTimeout        the deadline passed
+        └── AgentRunUnreadable     waiting or reading the result went wrong
+
+Sensors raise variants of the first three that are also ``AirflowFailException``: a run that has ended
+stays so, and retrying would only ask again.
+"""
+
+from __future__ import annotations
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+from airflow_provider_agentruns.client.models import Run
+
+
+class AgentRunException(AirflowException):
+    """
+    A task could not bring its run to a good end.
+
+    :param run_id: the run, where it is known.
+    :param run: the run as last seen, where it was.
+    """
+
+    def __init__(self, message: str, *, run_id: str | None = None, run: Run | None = None) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.run = run
+
+
+class AgentRunFailed(AgentRunException):
+    """The run failed at the vendor."""
+
+
+class AgentRunCancelled(AgentRunException):
+    """The run was cancelled at the vendor."""
+
+
+class AgentRunRefused(AgentRunException):
+    """The vendor refused a request, or it could not have been right."""
+
+
+class AgentRunTimeout(AgentRunException):
+    """The run had not ended when the deadline passed."""
+
+
+class AgentRunUnreadable(AgentRunException):
+    """Waiting for the run, or reading its result, went wrong; how the run stands is not known."""
+
+
+class SensedRunFailed(AgentRunFailed, AirflowFailException):
+    """The run that a sensor waited on failed."""
+
+
+class SensedRunCancelled(AgentRunCancelled, AirflowFailException):
+    """The run that a sensor waited on was cancelled."""
+
+
+class SensedRunRefused(AgentRunRefused, AirflowFailException):
+    """The vendor does not let a sensor see its run."""

@@ -1,0 +1,247 @@
+"""Hooks: talk to a vendor from a worker, with the key kept in an Airflow connection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, ClassVar, TypeVar
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+
+from airflow_provider_agentruns.client._sync import Client
+from airflow_provider_agentruns.client.calls import Call
+from airflow_provider_agentruns.client.exceptions import (
+    AgentRunsError,
+    APIError,
+    AuthenticationError,
+    InvalidInputError,
+    PermissionDeniedError,
+)
+from airflow_provider_agentruns.client.models import Agent, Run, RunRef
+from airflow_provider_agentruns.client.retry import ONCE
+from airflow_provider_agentruns.connections import VendorConnection, get_vendor_connection
+from airflow_provider_agentruns.polling.poller import Decision, RunPoller
+from airflow_provider_agentruns.vendors.base import StartRequest, VendorAdapter
+from airflow_provider_agentruns.vendors.flowyble import FlowybleAdapter
+from airflow_provider_agentruns.vendors.snorbe import SnorbeAdapter
+
+T = TypeVar("T")
+AdapterT = TypeVar("AdapterT", bound=VendorAdapter)
+
+
+class AgentRunHook(BaseHook):
+    """
+    Start runs, ask how they stand and read their results, at whichever vendor the connection names.
+
+    :param conn_id: the Airflow connection; its type selects the vendor.
+    """
+
+    conn_name_attr: ClassVar[str] = "conn_id"
+    default_conn_name: ClassVar[str] = "agentruns_default"
+    conn_type: ClassVar[str] = "agentruns"
+    hook_name: ClassVar[str] = "Agent runs"
+
+    def __init__(self, conn_id: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.conn_id = conn_id or self.default_conn_name
+
+    @cached_property
+    def vendor_connection(self) -> VendorConnection:
+        """
+        Return the connection, understood.
+
+        :raises InvalidInputError: it is not complete, or something in it cannot be right.
+        :raises AirflowNotFoundException: there is no such connection.
+        """
+        return get_vendor_connection(self.conn_id)
+
+    @property
+    def adapter(self) -> VendorAdapter:
+        """Return the adapter of the connection's vendor."""
+        return self.vendor_connection.adapter
+
+    def get_conn(self) -> Client:
+        """Return a client for the connection; use it as a context manager."""
+        return Client(self.vendor_connection.settings)
+
+    def ref(self, run_id: object, run_kind: str | None = None) -> RunRef:
+        """
+        Return what identifies a run at this vendor.
+
+        :param run_kind: ``agent`` or ``tool`` where the vendor tells them apart.
+        :raises InvalidInputError: no run of this vendor can have this id or kind.
+        """
+        return self.adapter.ref(run_id, run_kind)
+
+    def start(
+        self,
+        *,
+        agent_id: str | None = None,
+        message: str | None = None,
+        tool_id: str | None = None,
+        inputs: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> Run:
+        """
+        Start a run and return it, with its id and first status.
+
+        A start is never sent twice unless the vendor certainly did not accept it.
+
+        :param agent_id: the agent; may be left out where the vendor has a default agent.
+        :param message: what to tell the agent.
+        :param tool_id: a tool in place of an agent, where the vendor has tools.
+        :param inputs: the tool's parameters, JSON data.
+        :param options: the vendor's own start parameters, by the vendor's names.
+        :raises InvalidInputError: the input cannot be right; nothing was sent.
+        :raises APIError: the vendor refused, or could not be reached.
+        """
+        start_request = StartRequest(
+            agent_id=agent_id, message=message, tool_id=tool_id, inputs=inputs, options=options or {}
+        )
+        return self._send(self.adapter.start(start_request))
+
+    def get_status(self, run_id: str, run_kind: str | None = None) -> Run:
+        """
+        Ask how a run stands.
+
+        :raises InvalidInputError: no run can have this id.
+        :raises APIError: the vendor refused, or could not be reached.
+        """
+        return self._send(self.adapter.status(self.ref(run_id, run_kind)))
+
+    def get_result(self, run_id: str, run_kind: str | None = None) -> Run:
+        """
+        Read a run with its output or error, sources and images; a run that goes on has none yet.
+
+        :raises InvalidInputError: no run can have this id.
+        :raises APIError: the vendor refused, or could not be reached.
+        """
+        return self.complete(self.get_status(run_id, run_kind))
+
+    def complete(self, run: Run) -> Run:
+        """
+        Return a run that has ended with its output or error; one that goes on comes back as it is.
+
+        :raises APIError: the vendor refused, or could not be reached.
+        """
+        call = self.adapter.result(run) if run.status.is_terminal else None
+        return self._send(call) if call else run
+
+    def wait(
+        self,
+        poller: RunPoller,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> Decision:
+        """
+        Poll a run until its poller says that the wait is over. Holds the worker for so long.
+
+        :param clock: seconds since the epoch.
+        """
+        while True:
+            decision = self.poll(poller, clock=clock)
+            for note in decision.notes:
+                self.log.log(note.level, "Run %s: %s", poller.ref.run_id, note.text)
+            if decision.outcome is not None:
+                return decision
+            sleep(decision.wait)
+
+    def poll(self, poller: RunPoller, *, clock: Callable[[], float] = time.time) -> Decision:
+        """
+        Ask once how the poller's run stands, and return what follows.
+
+        :param clock: seconds since the epoch.
+        """
+        try:
+            with Client(self.vendor_connection.settings, retry=ONCE) as client:
+                decision = poller.on_answer(client.send(self.adapter.status(poller.ref)), clock())
+        except APIError as error:
+            decision = poller.on_error(error, clock())
+        if decision.resolve_connection:
+            del self.vendor_connection
+        return decision
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Make one cheap, unbilled call, and tell whether the connection works or what to mend."""
+        try:
+            connection = self.vendor_connection
+            with Client(connection.settings, retry=ONCE) as client:
+                return True, client.send(connection.adapter.probe())
+        except AuthenticationError as error:
+            return False, f"The API key is wrong or has expired: {error}"
+        except PermissionDeniedError as error:
+            return False, f"The API key is known, but its plan has no API access: {error}"
+        except (AgentRunsError, AirflowNotFoundException) as error:
+            return False, str(error)
+
+    def _send(self, call: Call[T]) -> T:
+        with self.get_conn() as client:
+            return client.send(call)
+
+    def _adapter_of(self, adapter_class: type[AdapterT]) -> AdapterT:
+        if not isinstance(self.adapter, adapter_class):
+            raise InvalidInputError(
+                f"connection {self.conn_id!r} is of type {self.adapter.conn_type!r}, "
+                f"not {adapter_class.conn_type!r}"
+            )
+        return self.adapter
+
+
+class FlowybleHook(AgentRunHook):
+    """
+    Talk to Flowyble: what every vendor can, and what only Flowyble has.
+
+    :param conn_id: an Airflow connection of type Flowyble.
+    """
+
+    conn_type = "flowyble"
+    hook_name = "Flowyble"
+    default_conn_name = "flowyble_default"
+
+    def get_details(self, run_id: str) -> Run:
+        """
+        Read an agent run with its steps, docs.flowyble.com, api-reference/agents/get-run-details.
+
+        :raises InvalidInputError: no run can have this id.
+        :raises APIError: the vendor refused, or could not be reached.
+        """
+        adapter = self._adapter_of(FlowybleAdapter)
+        return self._send(adapter.details(adapter.ref(run_id)))
+
+    def start_by_webhook(self, token: str, body: dict[str, Any], *, secret: str | None = None) -> Run:
+        """
+        Start a run through an incoming webhook, docs.flowyble.com, api-reference/webhooks/incoming.
+
+        :param token: the token at the end of the webhook's URL. It is a credential: keep it in a
+            connection or variable.
+        :param body: JSON data, which becomes the run's input.
+        :param secret: signs the body, where the webhook asks for it.
+        :raises InvalidInputError: the body is no JSON data, or the token is empty; nothing was sent.
+        :raises APIError: the vendor refused, or could not be reached.
+        """
+        for credential in (token, secret):
+            if credential:
+                mask_secret(credential)
+        return self._send(self._adapter_of(FlowybleAdapter).start_by_webhook(token, body, secret))
+
+
+class SnorbeHook(AgentRunHook):
+    """
+    Talk to Snorbe: what every vendor can, and what only Snorbe has.
+
+    :param conn_id: an Airflow connection of type Snorbe.
+    """
+
+    conn_type = "snorbe"
+    hook_name = "Snorbe"
+    default_conn_name = "snorbe_default"
+
+    def list_agents(self) -> tuple[Agent, ...]:
+        """
+        List the agents of the key's workspace, docs.snorbe.deskrex.ai, en/api-reference/list-agents.
+
+        :raises APIError: the vendor refused, or could not be reached.
+        """
+        return self._send(self._adapter_of(SnorbeAdapter).list_agents())

@@ -1,0 +1,177 @@
+"""
+What to do with a poll's answer or error, and when to ask again.
+
+No I/O and no clock: a loop on a worker and a trigger both drive it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+from airflow_provider_agentruns.client.exceptions import (
+    AgentRunsError,
+    APIError,
+    AuthenticationError,
+    NotFoundError,
+    RateLimitError,
+)
+from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus
+from airflow_provider_agentruns.client.retry import backoff, rate_limit_pause
+
+_JITTER = 0.1
+_LONGEST_BACKOFF = 60.0
+# A vendor that invents a new word each time must fill neither the log nor the memory.
+_MOST_LOGGED = 50
+
+
+class Outcome(StrEnum):
+    """
+    Why a wait is over: the run ended, the vendor refused to tell, the deadline passed, or we broke.
+
+    What broke is ours, an error that nobody foresaw; how the run stands is then not known.
+    """
+
+    ENDED = "ended"
+    REFUSED = "refused"
+    TIMED_OUT = "timed_out"
+    BROKEN = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for the task's log."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """
+    What follows from one poll.
+
+    :param outcome: why the wait is over, or None if it goes on.
+    :param wait: seconds to wait before the next poll.
+    :param notes: what to log.
+    :param run: the run as last seen.
+    :param error: why the vendor refused, if it did.
+    :param resolve_connection: look the connection up again before the next poll: its key was refused.
+    """
+
+    outcome: Outcome | None
+    wait: float = 0.0
+    notes: tuple[Note, ...] = ()
+    run: Run | None = None
+    error: AgentRunsError | None = None
+    resolve_connection: bool = False
+
+
+class RunPoller:
+    """
+    Follow one run from answer to answer until the wait is over.
+
+    :param ref: the run.
+    :param interval: seconds between polls.
+    :param end_time: when to give up, seconds since the epoch.
+    :param not_found_until: until when "no such run" is taken for a run too young to be seen, seconds
+        since the epoch.
+    """
+
+    def __init__(
+        self,
+        ref: RunRef,
+        *,
+        interval: float,
+        end_time: float,
+        not_found_until: float = 0.0,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.ref = ref
+        self._interval = interval
+        self._end_time = end_time
+        self._not_found_until = not_found_until
+        self._rng = rng or random.Random()  # noqa: S311 - spreads polls, guards nothing
+        self._run: Run | None = None
+        self._failures = 0
+        self._key_was_refused = False
+        self._logged: set[str] = set()
+
+    def on_answer(self, run: Run, now: float) -> Decision:
+        """
+        Decide on a status that the vendor gave.
+
+        :param now: seconds since the epoch.
+        """
+        notes = [*self._recovery(), *self._changes(run)]
+        self._run, self._failures, self._key_was_refused = run, 0, False
+        if run.status.is_terminal:
+            return Decision(Outcome.ENDED, notes=tuple(notes), run=run)
+        jitter = self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+        return self._go_on(self._interval * jitter, now, *notes)
+
+    def on_error(self, error: APIError, now: float) -> Decision:
+        """
+        Decide on a poll that brought no status.
+
+        :param now: seconds since the epoch.
+        """
+        if isinstance(error, AuthenticationError) and not self._key_was_refused:
+            # Perhaps it was replaced while we waited.
+            self._key_was_refused = True
+            return Decision(None, run=self._run, resolve_connection=True)
+        if isinstance(error, NotFoundError) and now < self._not_found_until:
+            return self._go_on(self._interval, now, *self._once("young", logging.INFO, f"{error}; waiting"))
+        if not error.is_transient:
+            return Decision(Outcome.REFUSED, run=self._run, error=error)
+        if isinstance(error, RateLimitError):
+            # The pace was wrong, not the run: this is no failure to report as one.
+            pause = rate_limit_pause(error, self._rng)
+            text = f"rate limit reached, polls pause for {pause:.0f} s: {error}"
+            return self._go_on(pause, now, *self._once("rate limit", logging.INFO, text))
+        self._failures += 1
+        wait = self._interval + backoff(
+            self._failures, base=self._interval, cap=_LONGEST_BACKOFF, rng=self._rng
+        )
+        if self._failures > 1:
+            return self._go_on(wait, now)
+        return self._go_on(wait, now, Note(logging.WARNING, f"{error}; asking again until the deadline"))
+
+    def on_deadline(self) -> Decision:
+        """Decide when the deadline has passed without a poll."""
+        return Decision(Outcome.TIMED_OUT, run=self._run)
+
+    def _go_on(self, wait: float, now: float, *notes: Note) -> Decision:
+        left = self._end_time - now
+        if left <= 0:
+            return Decision(Outcome.TIMED_OUT, notes=notes, run=self._run)
+        # The last poll is at the deadline, not an interval before it.
+        return Decision(None, wait=min(wait, left), notes=notes, run=self._run)
+
+    def _recovery(self) -> tuple[Note, ...]:
+        if not self._failures:
+            return ()
+        polls = "poll" if self._failures == 1 else "polls"
+        return (Note(logging.INFO, f"the vendor answers again, after {self._failures} failed {polls}"),)
+
+    def _changes(self, run: Run) -> tuple[Note, ...]:
+        notes: list[Note] = []
+        if run.status is RunStatus.UNKNOWN:
+            text = f"status {run.raw_status!r} is not documented by the vendor; waiting on"
+            notes += self._once(f"raw {run.raw_status}", logging.WARNING, text)
+        elif self._run is None or self._run.status is not run.status:
+            notes.append(Note(logging.INFO, f"status {run.status} (vendor: {run.raw_status!r})"))
+        for request in run.human_requests:
+            text = f"waits for a human: {request.prompt}; answer it at the vendor"
+            notes += self._once(f"asks {request.id}", logging.WARNING, text)
+        return tuple(notes)
+
+    def _once(self, key: str, level: int, text: str) -> tuple[Note, ...]:
+        if key in self._logged:
+            return ()
+        if len(self._logged) >= _MOST_LOGGED:
+            return ()
+        self._logged.add(key)
+        return (Note(level, text),)

@@ -1,0 +1,170 @@
+"""A sensor that waits until a run has ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, NoReturn
+
+from airflow.providers.common.compat.sdk import (
+    AirflowNotFoundException,
+    AirflowSensorTimeout,
+    BaseSensorOperator,
+    Context,
+    conf,
+)
+
+from airflow_provider_agentruns.client.exceptions import AgentRunsError, InvalidInputError
+from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus
+from airflow_provider_agentruns.client.text import one_line
+from airflow_provider_agentruns.exceptions import (
+    AgentRunUnreadable,
+    SensedRunCancelled,
+    SensedRunFailed,
+    SensedRunRefused,
+)
+from airflow_provider_agentruns.hooks import AgentRunHook
+from airflow_provider_agentruns.polling.poller import Outcome, RunPoller
+from airflow_provider_agentruns.triggers import AgentRunEvent
+from airflow_provider_agentruns.waiting import (
+    RUN_ID_KEY,
+    RunWait,
+    ended_by_airflow,
+    push,
+    read_event,
+    seconds,
+)
+
+
+class AgentRunSensor(BaseSensorOperator):
+    """
+    Wait until a run that somebody else started has succeeded; fail as soon as it fails.
+
+    :param conn_id: the Airflow connection, whose type selects the vendor. (templated)
+    :param run_id: the run. (templated)
+    :param run_kind: ``agent`` or ``tool`` where the vendor tells them apart. (templated)
+    :param poke_interval: seconds or timedelta between polls, as far as the key's budget allows.
+    :param timeout: seconds or timedelta to wait at most.
+    :param deferrable: whether to wait in the triggerer, holding no worker.
+    :param soft_fail: whether a failure skips the task instead.
+    """
+
+    template_fields: Sequence[str] = ("conn_id", "run_id", "run_kind")
+    ui_color: str = "#d9e8f5"
+
+    def __init__(
+        self,
+        *,
+        conn_id: str,
+        run_id: str,
+        run_kind: str | None = None,
+        poke_interval: float | timedelta = 5.0,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=seconds("poke_interval", poke_interval), **kwargs)
+        self.conn_id = conn_id
+        self.run_id = run_id
+        self.run_kind = run_kind
+        self.deferrable = deferrable
+        self._poller: RunPoller | None = None
+        self._next_poll = 0.0
+        self._last_event: AgentRunEvent | None = None
+
+    @property
+    def hook(self) -> AgentRunHook:
+        """Return a hook for the connection."""
+        return AgentRunHook(conn_id=self.conn_id)
+
+    def execute(self, context: Context) -> Any:
+        """Wait for the run."""
+        ref = self._ref()
+        push(context, RUN_ID_KEY, ref.run_id)
+        self.log.info("Waiting for run %s (connection %r)", ref.run_id, self.conn_id)
+        wait = RunWait(self.conn_id, ref, interval=self.poke_interval, end_time=time.time() + self.timeout)
+        if self.deferrable:
+            wait.defer(self)
+        # The base class keeps the time in these modes, across reschedules too.
+        self._poller = RunPoller(ref, interval=self.poke_interval, end_time=float("inf"))
+        try:
+            return super().execute(context)
+        except AirflowSensorTimeout as error:
+            subject = self._last_event.subject(self.conn_id) if self._last_event else f"Run {ref.run_id}"
+            raise AirflowSensorTimeout(f"{subject}: {error}") from error
+
+    def poke(self, context: Context) -> bool:
+        """Ask once how the run stands."""
+        if self._poller is None:
+            self._poller = RunPoller(self._ref(), interval=self.poke_interval, end_time=float("inf"))
+        if time.time() < self._next_poll:
+            return False
+        decision = self.hook.poll(self._poller)
+        if decision.resolve_connection:
+            decision = self.hook.poll(self._poller)
+        for note in decision.notes:
+            self.log.log(note.level, "Run %s: %s", self._poller.ref.run_id, note.text)
+        ref = self._poller.ref
+        event = AgentRunEvent.of(decision, run_id=ref.run_id, run_kind=ref.kind, end_time=0.0)
+        self._last_event = event
+        if decision.outcome is None:
+            # After a 429 or failures the vendor is left alone for longer than the interval.
+            if decision.wait > 2 * self.poke_interval:
+                self._next_poll = time.time() + decision.wait
+            return False
+        self._conclude(event, decision.run)
+        return True
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> None:
+        """Take the wait back from the triggerer; fail as the run did."""
+        self._conclude(read_event(event), None)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after a deferral; where Airflow itself ended the wait, name the run that goes on."""
+        if ended_by_airflow(next_method):
+            self.log.error(
+                "Airflow ended the wait for run %s (connection %r); the run may go on at the vendor",
+                self.run_id,
+                self.conn_id,
+            )
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    def _ref(self) -> RunRef:
+        try:
+            return self.hook.ref(self.run_id, self.run_kind)
+        except (InvalidInputError, AirflowNotFoundException) as error:
+            raise SensedRunRefused(f"Cannot wait for a run (connection {self.conn_id!r}): {error}") from error
+
+    def _conclude(self, event: AgentRunEvent, run: Run | None) -> None:
+        if event.outcome is Outcome.ENDED and event.status is RunStatus.SUCCEEDED:
+            self.log.info("Run %s succeeded", event.run_id)
+            return
+        self._fail(event, run)
+
+    def _fail(self, event: AgentRunEvent, run: Run | None) -> NoReturn:
+        subject = event.subject(self.conn_id)
+        if event.outcome is Outcome.ENDED:
+            error_class = SensedRunCancelled if event.status is RunStatus.CANCELLED else SensedRunFailed
+            raise error_class(
+                f"{subject} {event.status}: {self._reason(event, run)}", run_id=event.run_id, run=run
+            )
+        if event.outcome is Outcome.TIMED_OUT:
+            raise AirflowSensorTimeout(
+                f"{subject} had not ended after {self.timeout:g} s; it may go on at the vendor"
+            )
+        if event.outcome is Outcome.REFUSED:
+            raise SensedRunRefused(f"{subject}: {event.error}", run_id=event.run_id, run=run)
+        raise AgentRunUnreadable(
+            f"{subject}: waiting broke off ({event.error}); see the trigger's log",
+            run_id=event.run_id,
+            run=run,
+        )
+
+    def _reason(self, event: AgentRunEvent, run: Run | None) -> str:
+        """Return why the run failed; that it failed is known also when the vendor does not tell now."""
+        hook = self.hook
+        try:
+            run = hook.complete(run or hook.get_status(event.run_id, event.run_kind))
+        except AgentRunsError as error:
+            return f"the vendor's reason could not be read ({error})"
+        return one_line(run.error_message or "the vendor gives no reason")

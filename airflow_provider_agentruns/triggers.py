@@ -1,0 +1,192 @@
+"""The trigger that waits for one run in the triggerer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from pydantic import BaseModel, ConfigDict
+
+from airflow_provider_agentruns.client.exceptions import AgentRunsError, APIError
+from airflow_provider_agentruns.client.models import RunStatus
+from airflow_provider_agentruns.client.retry import backoff
+from airflow_provider_agentruns.client.text import one_line
+from airflow_provider_agentruns.connections import VendorConnection, aget_vendor_connection
+from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
+from airflow_provider_agentruns.polling.scheduler import PollScheduler, shared_scheduler
+
+# A poll that is due at the deadline may take so long; a pause of the key may not hold the task longer.
+_LAST_POLL = 30.0
+_CONNECTION_BACKOFF = 2.0
+_LONGEST_CONNECTION_BACKOFF = 60.0
+
+
+class AgentRunEvent(BaseModel):
+    """
+    How a wait ended: what the trigger tells the worker, without output or secret.
+
+    Airflow logs every event whole and stores it in its database.
+
+    :param status: the run's status as last seen, None if it was never seen.
+    :param end_time: the wait's deadline, seconds since the epoch.
+    :param error: why the vendor refused, or what broke; one line.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    outcome: Outcome
+    run_id: str
+    run_kind: str | None
+    status: RunStatus | None = None
+    raw_status: str | None = None
+    end_time: float
+    error: str | None = None
+
+    @classmethod
+    def of(cls, decision: Decision, *, run_id: str, run_kind: str | None, end_time: float) -> Self:
+        """
+        Return the event for the decision that ended a wait.
+
+        :param decision: one with an outcome.
+        """
+        return cls(
+            outcome=decision.outcome or Outcome.BROKEN,
+            run_id=run_id,
+            run_kind=run_kind,
+            status=decision.run.status if decision.run else None,
+            raw_status=decision.run.raw_status if decision.run else None,
+            end_time=end_time,
+            error=one_line(str(decision.error)) if decision.error else None,
+        )
+
+    def subject(self, conn_id: str) -> str:
+        """Return the beginning of a sentence that says which run, and how it was last seen."""
+        status = f"last status {self.status}, vendor {self.raw_status!r}" if self.status else "never seen"
+        return f"Run {self.run_id} (connection {conn_id!r}, {status})"
+
+
+class AgentRunTrigger(BaseTrigger):
+    """
+    Wait until a run has ended, then fire one event, whose payload is an :class:`AgentRunEvent`.
+
+    It never raises: what goes wrong is told in the event, so that the worker can name the run.
+
+    :param conn_id: the Airflow connection; the trigger looks it up itself, no key is stored with it.
+    :param run_id: the run.
+    :param run_kind: ``agent`` or ``tool`` where the vendor tells them apart; None for its default.
+    :param poll_interval: seconds between polls, as far as the key's budget allows.
+    :param end_time: when to give up, seconds since the epoch.
+    :param not_found_until: until when "no such run" is taken for a run too young to be seen, seconds
+        since the epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        conn_id: str,
+        run_id: str,
+        end_time: float,
+        run_kind: str | None = None,
+        poll_interval: float = 5.0,
+        not_found_until: float = 0.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        self.conn_id = conn_id
+        self.run_id = run_id
+        self.run_kind = run_kind
+        self.poll_interval = poll_interval
+        self.end_time = end_time
+        self.not_found_until = not_found_until
+        self._rng = random.Random()  # noqa: S311 - spreads polls, guards nothing
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments, which Airflow stores in its database."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "conn_id": self.conn_id,
+                "run_id": self.run_id,
+                "run_kind": self.run_kind,
+                "poll_interval": self.poll_interval,
+                "end_time": self.end_time,
+                "not_found_until": self.not_found_until,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Wait for the run and fire one event."""
+        try:
+            decision = await self._watch()
+        except (AgentRunsError, AirflowNotFoundException) as error:
+            decision = Decision(Outcome.REFUSED, error=AgentRunsError(str(error)))
+        except Exception as error:
+            self.log.exception("Run %s: waiting broke off; the run goes on at the vendor", self.run_id)
+            decision = Decision(Outcome.BROKEN, error=AgentRunsError(type(error).__name__))
+        event = AgentRunEvent.of(decision, run_id=self.run_id, run_kind=self.run_kind, end_time=self.end_time)
+        yield TriggerEvent(event.model_dump(mode="json"))
+
+    async def _watch(self) -> Decision:
+        poller: RunPoller | None = None
+        while True:
+            connection = await self._resolve_connection()
+            poller = poller or RunPoller(
+                connection.adapter.ref(self.run_id, self.run_kind),
+                interval=self.poll_interval,
+                end_time=self.end_time,
+                not_found_until=self.not_found_until,
+                rng=self._rng,
+            )
+            async with shared_scheduler(connection.settings) as scheduler:
+                decision = await self._poll(poller, connection, scheduler)
+            if not decision.resolve_connection:
+                return decision
+
+    async def _poll(
+        self, poller: RunPoller, connection: VendorConnection, scheduler: PollScheduler
+    ) -> Decision:
+        """Poll until the wait is over or the connection has to be looked up again."""
+        call = connection.adapter.status(poller.ref)
+        while True:
+            try:
+                async with asyncio.timeout(max(0.0, self.end_time - time.time()) + _LAST_POLL):
+                    run = await scheduler.poll(call)
+                decision = poller.on_answer(run, time.time())
+            except APIError as error:
+                decision = poller.on_error(error, time.time())
+            except TimeoutError:
+                decision = poller.on_deadline()
+            for note in decision.notes:
+                self.log.log(note.level, "Run %s: %s", self.run_id, note.text)
+            if decision.outcome is not None or decision.resolve_connection:
+                return decision
+            await asyncio.sleep(decision.wait)
+
+    async def _resolve_connection(self) -> VendorConnection:
+        failures = 0
+        while True:
+            try:
+                return await aget_vendor_connection(self.conn_id)
+            except (AgentRunsError, AirflowNotFoundException):
+                raise
+            except Exception as error:
+                # The API server or a secrets backend may be away for a moment; the run is not.
+                failures += 1
+                if time.time() >= self.end_time:
+                    raise
+                if failures == 1:
+                    self.log.warning(
+                        "Run %r: cannot look up connection %r (%s); trying again until the deadline",
+                        self.run_id,
+                        self.conn_id,
+                        type(error).__name__,
+                    )
+                await asyncio.sleep(
+                    backoff(
+                        failures, base=_CONNECTION_BACKOFF, cap=_LONGEST_CONNECTION_BACKOFF, rng=self._rng
+                    )
+                )

@@ -1,0 +1,135 @@
+"""What an adapter declares about its vendor, and the calls that it builds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict
+
+from airflow_provider_agentruns.client.calls import Call
+from airflow_provider_agentruns.client.exceptions import InvalidInputError, ResponseFormatError
+from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus, check_run_id
+from airflow_provider_agentruns.client.text import one_line
+
+
+class StartRequest(BaseModel):
+    """
+    What to run.
+
+    :param agent_id: the agent; may be left out where the vendor has a default agent.
+    :param message: what to tell the agent.
+    :param tool_id: a tool to run in place of an agent, where the vendor has tools.
+    :param inputs: the tool's parameters, JSON data.
+    :param options: the vendor's own start parameters, by the vendor's names.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    agent_id: str | None = None
+    message: str | None = None
+    tool_id: str | None = None
+    inputs: dict[str, Any] | None = None
+    options: dict[str, Any] = {}
+
+
+class VendorAdapter(ABC):
+    """
+    Everything the package knows about one vendor.
+
+    An adapter is stateless and does no I/O: each method returns a call, a value that a client sends.
+
+    :cvar conn_type: the Airflow connection type, which is also the vendor's name in a run.
+    :cvar display_name: the vendor's name for people.
+    :cvar default_url: where the vendor is reached when the connection names no host.
+    :cvar api_path: path of the API below that, for hosts given with or without it.
+    :cvar requests_per_minute: requests that the vendor allows for one key in any 60 seconds.
+    :cvar run_kinds: the kinds of run that the vendor tells apart; the first is the default.
+    """
+
+    conn_type: ClassVar[str]
+    display_name: ClassVar[str]
+    default_url: ClassVar[str]
+    api_path: ClassVar[str]
+    requests_per_minute: ClassVar[int]
+    run_kinds: ClassVar[tuple[str, ...]] = ("agent",)
+
+    @abstractmethod
+    def auth_headers(self, api_key: str) -> dict[str, str]:
+        """Return the headers that carry the key."""
+
+    @abstractmethod
+    def probe(self) -> Call[str]:
+        """
+        Build the cheapest unbilled call that shows whether the key works.
+
+        Its result is a sentence for the user who tests a connection.
+        """
+
+    @abstractmethod
+    def start(self, start_request: StartRequest) -> Call[Run]:
+        """
+        Build the call that starts a run.
+
+        :raises InvalidInputError: the vendor would refuse this.
+        """
+
+    @abstractmethod
+    def status(self, ref: RunRef) -> Call[Run]:
+        """
+        Build the call that asks how a run stands.
+
+        :param ref: a run of this vendor, from :meth:`ref`.
+        """
+
+    def result(self, run: Run) -> Call[Run] | None:
+        """
+        Build the call that completes a run that has ended by its output or error.
+
+        :param run: the run as its status call told it.
+        :return: None where the status call tells it all.
+        """
+        return None
+
+    def ref(self, run_id: object, kind: str | None = None) -> RunRef:
+        """
+        Return what identifies a run of this vendor.
+
+        :param run_id: the id as it came from outside.
+        :param kind: one of ``run_kinds``; the vendor's default if None.
+        :raises InvalidInputError: no run of this vendor can have this id or kind.
+        """
+        if kind is not None and kind not in self.run_kinds:
+            raise InvalidInputError(
+                f"run_kind {kind!r} is unknown to {self.display_name}; "
+                f"it has {' and '.join(map(repr, self.run_kinds))}"
+            )
+        return RunRef(run_id=check_run_id(run_id), kind=kind or self.run_kinds[0])
+
+
+def normalize_status(statuses: Mapping[str, RunStatus], raw_status: str) -> RunStatus:
+    """
+    Return what a vendor's word means; a word that is not documented is ``UNKNOWN``.
+
+    :param statuses: the vendor's words in lower case.
+    """
+    return statuses.get(raw_status.strip().lower(), RunStatus.UNKNOWN)
+
+
+def path_segment(value: str) -> str:
+    """Return an id quoted so that it stays one segment of a path."""
+    return quote(value, safe="")
+
+
+def check_same_run(ref: RunRef, answered_id: str | None) -> None:
+    """
+    Make sure that the answer is about the run that was asked for.
+
+    :raises ResponseFormatError: it is about another run, as a confused cache or proxy would have it.
+    """
+    if answered_id is not None and answered_id.lower() != ref.run_id.lower():
+        raise ResponseFormatError(
+            f"the answer is about run {one_line(answered_id, 80)!r}, not {ref.run_id!r}"
+        )

@@ -1,0 +1,64 @@
+"""Field types for vendors' answers: what we do not need must never make an answer unreadable."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    JsonValue,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic.alias_generators import to_camel
+
+from airflow_provider_agentruns.client.text import storable
+
+
+class Answer(BaseModel):
+    """Base of vendors' answers: camel-case names on the wire, unknown fields ignored."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+
+
+def _none_if_unreadable(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return handler(value)
+    except ValidationError:
+        return None
+
+
+def _in_utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+
+
+def _as_text(value: Any) -> Any:
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+T = TypeVar("T")
+Lenient = Annotated[T | None, WrapValidator(_none_if_unreadable)]
+"""Read as None when it is of another type than documented."""
+
+Text = Annotated[str | None, BeforeValidator(_as_text)]
+"""Anything but a text is kept as JSON text, so that no message is lost."""
+Timestamp = Lenient[Annotated[datetime, AfterValidator(_in_utc)]]
+Count = Lenient[int]
+Number = Lenient[float]
+
+
+def json_text(value: JsonValue) -> JsonValue:
+    """Return what a JSON text holds, or the value itself if it is no JSON text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        parsed: JsonValue = storable(json.loads(value))
+    except (ValueError, RecursionError):
+        return value
+    return parsed

@@ -1,0 +1,147 @@
+"""Read Flowyble's answers."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from airflow_provider_agentruns.client.exceptions import ResponseFormatError
+from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus, RunStep, Usage
+from airflow_provider_agentruns.client.text import one_line
+from airflow_provider_agentruns.vendors.base import normalize_status
+from airflow_provider_agentruns.vendors.fields import (
+    Answer,
+    Count,
+    Lenient,
+    Number,
+    Text,
+    Timestamp,
+    json_text,
+)
+
+CONN_TYPE = "flowyble"
+_STATUSES = {
+    "pending": RunStatus.QUEUED,
+    "running": RunStatus.RUNNING,
+    "completed": RunStatus.SUCCEEDED,
+    "failed": RunStatus.FAILED,
+    "cancelled": RunStatus.CANCELLED,
+}
+
+
+class Started(Answer):
+    """The envelope of a start."""
+
+    id: str
+    status: str = "Pending"
+
+
+class WebhookStarted(Answer):
+    """The envelope of a start by webhook."""
+
+    run_id: str
+    type: str
+
+
+class Status(Answer):
+    """Fields of agent and tool runs alike; those that one kind lacks stay None."""
+
+    id: Text = None
+    status: str
+    agent_id: Text = None
+    tool_id: Text = None
+    tool_name: Text = None
+    final_output: JsonValue = None
+    output_data: JsonValue = None
+    error_message: Text = None
+    steps_executed: Count = None
+    tokens_used: Count = None
+    actions_used: Count = None
+    credits_used: Number = None
+    created_at: Timestamp = None
+    started_at: Timestamp = None
+    finished_at: Timestamp = None
+
+
+class _TokenUsage(Answer):
+    input_tokens: Count = None
+    output_tokens: Count = None
+
+
+class _Step(Answer):
+    step_number: Count = None
+    iteration_number: Count = None
+    tool_name: Text = None
+    input_data: JsonValue = None
+    output_data: JsonValue = None
+    reasoning: Text = None
+    token_usage: Lenient[_TokenUsage] = None
+    duration: Number = None
+
+
+class Details(Status):
+    """An agent run's status with its steps."""
+
+    steps: tuple[_Step, ...] = ()
+
+
+def run_of_status(ref: RunRef, answer: Status) -> Run:
+    """Return the run that a status or result tells about."""
+    status = normalize_status(_STATUSES, answer.status)
+    output = answer.final_output if ref.kind == "agent" else json_text(answer.output_data)
+    return Run(
+        vendor=CONN_TYPE,
+        run_id=ref.run_id,
+        kind=ref.kind,
+        agent_id=answer.agent_id or answer.tool_id,
+        agent_name=answer.tool_name,
+        status=status,
+        raw_status=one_line(answer.status, 80),
+        created_at=answer.created_at,
+        started_at=answer.started_at,
+        finished_at=answer.finished_at,
+        usage=Usage(
+            steps=answer.steps_executed,
+            tokens=answer.tokens_used,
+            actions=answer.actions_used,
+            credits=answer.credits_used,
+        ),
+        error_message=answer.error_message,
+        output=output if status is RunStatus.SUCCEEDED else None,
+    )
+
+
+def queued_run(run_id: str, kind: str, raw_status: str, target_id: str | None) -> Run:
+    """
+    Return a run that was just started.
+
+    :param target_id: the agent or tool.
+    :raises ResponseFormatError: the answer holds no usable run id.
+    """
+    try:
+        ref = RunRef(run_id=run_id, kind=kind)
+    except ValueError:
+        raise ResponseFormatError(f"the answer names no usable run id: {one_line(run_id, 80)!r}") from None
+    return Run(
+        vendor=CONN_TYPE,
+        run_id=ref.run_id,
+        kind=ref.kind,
+        agent_id=target_id,
+        status=normalize_status(_STATUSES, raw_status),
+        raw_status=one_line(raw_status, 80),
+    )
+
+
+def run_step(step: _Step) -> RunStep:
+    """Return a step of an agent run."""
+    usage = step.token_usage or _TokenUsage()
+    return RunStep(
+        number=step.step_number,
+        iteration=step.iteration_number,
+        tool_name=step.tool_name,
+        input=json_text(step.input_data),
+        output=json_text(step.output_data),
+        reasoning=step.reasoning,
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        duration_ms=step.duration,
+    )

@@ -1,0 +1,175 @@
+"""Read Snorbe's answers."""
+
+from __future__ import annotations
+
+from pydantic import JsonValue
+
+from airflow_provider_agentruns.client.models import (
+    HumanRequest,
+    HumanRequestKind,
+    Image,
+    Run,
+    RunRef,
+    RunStatus,
+    Source,
+)
+from airflow_provider_agentruns.client.text import one_line
+from airflow_provider_agentruns.vendors.base import normalize_status
+from airflow_provider_agentruns.vendors.fields import Answer, Lenient, Text, Timestamp
+from airflow_provider_agentruns.vendors.snorbe.process import error_text, final_text
+
+CONN_TYPE = "snorbe"
+
+# The status page and the vendor's own notes differ; the words of both are here.
+_STATUSES = {
+    "running": RunStatus.RUNNING,
+    "completed": RunStatus.SUCCEEDED,
+    "failed": RunStatus.FAILED,
+    "error": RunStatus.FAILED,
+    "cancelled": RunStatus.CANCELLED,
+}
+
+
+class _BrowseState(Answer):
+    ask_human_question: Text = None
+
+
+class _SkillState(Answer):
+    skill_name: Text = None
+    pending_secret_keys: Lenient[list[str]] = None
+
+
+class StatusAnswer(Answer):
+    """How a run stands. It tells no output, no error and no usage."""
+
+    id: Text = None
+    status: str
+    created_at: Timestamp = None
+    updated_at: Timestamp = None
+    pending_plan_draft: Lenient[bool] = None
+    pending_report_draft: Lenient[bool] = None
+    pending_matrix_draft: Lenient[bool] = None
+    browse_state: Lenient[_BrowseState] = None
+    skill_state: Lenient[_SkillState] = None
+
+    def run(self, ref: RunRef) -> Run:
+        """Return the run that this tells about."""
+        status = normalize_status(_STATUSES, self.status)
+        drafts = self._drafts()
+        # A draft waits also while the status says "completed". A question that is left over from a
+        # browser or skill which has ended with its run is nobody's any more.
+        requests = drafts if status.is_terminal else (*drafts, *self._questions())
+        return Run(
+            vendor=CONN_TYPE,
+            run_id=ref.run_id,
+            kind=ref.kind,
+            status=RunStatus.WAITING if requests else status,
+            raw_status=one_line(self.status, 80),
+            created_at=self.created_at,
+            updated_at=self.updated_at,
+            finished_at=self.updated_at if status.is_terminal and not requests else None,
+            human_requests=requests,
+        )
+
+    def _drafts(self) -> tuple[HumanRequest, ...]:
+        flags = {
+            "plan": self.pending_plan_draft,
+            "report": self.pending_report_draft,
+            "matrix": self.pending_matrix_draft,
+        }
+        return tuple(
+            HumanRequest(
+                id=f"{draft}-draft",
+                kind=HumanRequestKind.APPROVAL,
+                prompt=f"a {draft} draft waits for review",
+            )
+            for draft, is_pending in flags.items()
+            if is_pending
+        )
+
+    def _questions(self) -> tuple[HumanRequest, ...]:
+        requests = []
+        if self.browse_state and self.browse_state.ask_human_question:
+            question = one_line(self.browse_state.ask_human_question)
+            requests.append(
+                HumanRequest(
+                    id=f"browser:{question}",
+                    kind=HumanRequestKind.QUESTION,
+                    prompt=f"the browser asks: {question}",
+                )
+            )
+        if self.skill_state and self.skill_state.pending_secret_keys:
+            names = ", ".join(one_line(name, 80) for name in self.skill_state.pending_secret_keys[:20])
+            skill = one_line(self.skill_state.skill_name or "a skill", 80)
+            requests.append(
+                HumanRequest(
+                    id=f"secret:{names}",
+                    kind=HumanRequestKind.SECRET,
+                    prompt=f"{skill} needs secrets: {names}",
+                )
+            )
+        return tuple(requests)
+
+
+class _LinkedSource(Answer):
+    url: Text = None
+    title: Text = None
+    source_type: Text = None
+
+
+class _Image(Answer):
+    image_url: str
+    thumbnail_url: Text = None
+    title: Text = None
+    link: Text = None
+
+
+class RunAnswer(Answer):
+    """A run with all its events."""
+
+    id: Text = None
+    process: JsonValue = None
+    agent_id: Text = None
+    agent_name: Text = None
+    linked_sources: Lenient[list[Lenient[_LinkedSource]]] = None
+    images: Lenient[list[Lenient[_Image]]] = None
+
+    def complete(self, run: Run) -> Run:
+        """Return a run that has ended, with its output or error."""
+        return run.model_copy(
+            update={
+                "agent_id": self.agent_id,
+                "agent_name": self.agent_name,
+                "output": final_text(self.process) if run.status is RunStatus.SUCCEEDED else None,
+                "error_message": None if run.status is RunStatus.SUCCEEDED else error_text(self.process),
+                "sources": tuple(
+                    Source(url=source.url, title=source.title, type=source.source_type)
+                    for source in self.linked_sources or ()
+                    if source
+                ),
+                "images": tuple(
+                    Image(
+                        url=image.image_url,
+                        thumbnail_url=image.thumbnail_url,
+                        title=image.title,
+                        link=image.link,
+                    )
+                    for image in self.images or ()
+                    if image
+                ),
+            }
+        )
+
+
+class Workspace(Answer):
+    """The workspace that a key belongs to."""
+
+    workspace_name: Text = None
+
+
+class AgentAnswer(Answer):
+    """An agent of the key's workspace."""
+
+    id: str
+    name: Text = None
+    is_default: Lenient[bool] = None
