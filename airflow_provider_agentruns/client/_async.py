@@ -63,6 +63,8 @@ class AsyncClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=True,
             )
+            # aiohttp sends a GET again when the connection breaks, behind the back of who counts polls.
+            self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
         return self._session
 
     async def _exchange(self, request: Request) -> Response:

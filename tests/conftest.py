@@ -1,0 +1,39 @@
+"""Fixtures of all tests. Airflow reads its configuration at import, so it is set before anything else."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="agentruns-tests-"))
+atexit.register(shutil.rmtree, _AIRFLOW_HOME, ignore_errors=True)
+_DAGS = Path(__file__).parents[1] / "example_dags"
+
+os.environ.update(
+    {
+        "AIRFLOW_HOME": str(_AIRFLOW_HOME),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(_DAGS),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_AIRFLOW_HOME}/airflow.db",
+        # A proxy of the machine must not stand between the tests and their own servers.
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+)
+
+pytest.register_assert_rewrite("airflow_provider_agentruns.testing")
+
+from airflow_provider_agentruns.simulator import Simulator  # noqa: E402
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """Run a simulator with a limit that tests do not reach, and runs that end soon."""
+    with Simulator(median_seconds=0.1, sigma=0.1, requests_per_minute=100_000, seed=7) as running:
+        yield running

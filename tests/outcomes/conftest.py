@@ -1,0 +1,106 @@
+"""Run a sensor or operator as Airflow does, inline or deferred, without Airflow's processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import TaskDeferred
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+from pydantic import ImportString, TypeAdapter
+
+from airflow_provider_agentruns.simulator import Simulator
+
+MODES = ["inline", "deferred"]
+
+
+@dataclass
+class TaskInstance:
+    """As much of a task instance as operators use."""
+
+    task_id: str
+    map_index: int = -1
+    xcoms: dict[str, Any] = field(default_factory=dict)
+    pushed: list[str] = field(default_factory=list)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = json.loads(json.dumps(value))
+        self.pushed.append(key)
+
+    def get_first_reschedule_date(self, context: Any) -> None:
+        return None
+
+    def xcom_pull(self, *, task_ids: str, key: str, map_indexes: int) -> Any:
+        assert (task_ids, map_indexes) == (self.task_id, self.map_index)
+        return self.xcoms.get(key)
+
+
+@dataclass
+class Outcome:
+    """What came of a task."""
+
+    ti: TaskInstance
+    value: Any = None
+    error: BaseException | None = None
+    deferrals: list[TaskDeferred] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def xcoms(self) -> dict[str, Any]:
+        return self.ti.xcoms
+
+
+def fire(deferred: TaskDeferred) -> dict[str, Any]:
+    """Run a trigger as a triggerer does: made anew from what the database holds of it."""
+    classpath, kwargs = deferred.trigger.serialize()
+    trigger: BaseTrigger = TypeAdapter(ImportString[Any]).validate_python(classpath)(
+        **json.loads(json.dumps(kwargs))
+    )
+
+    async def first_event() -> TriggerEvent:
+        events = [event async for event in trigger.run()]
+        assert len(events) == 1, "a trigger fires once"
+        return events[0]
+
+    payload: dict[str, Any] = json.loads(json.dumps(asyncio.run(first_event()).payload))
+    return payload
+
+
+def run_task(operator: BaseOperator) -> Outcome:
+    """Run a task to its end, through as many deferrals as it wants."""
+    outcome = Outcome(TaskInstance(operator.task_id))
+    context: Any = {"ti": outcome.ti}
+    step: Callable[[], Any] = lambda: operator.execute(context)  # noqa: E731 - replaced at each deferral
+    while True:
+        try:
+            outcome.value = step()
+        except TaskDeferred as deferred:
+            outcome.deferrals.append(deferred)
+            event = fire(deferred)
+            outcome.events.append(event)
+            step = _resumption(operator, deferred, event, context)
+            continue
+        except Exception as error:  # noqa: BLE001 - a test looks at it
+            outcome.error = error
+        return outcome
+
+
+def _resumption(
+    operator: BaseOperator, deferred: TaskDeferred, event: dict[str, Any], context: Any
+) -> Callable[[], Any]:
+    return lambda: operator.resume_execution(deferred.method_name, {"event": event}, context)
+
+
+@pytest.fixture
+def connections(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Make a connection to each vendor of the simulator, and return their ids."""
+    keys = {"flowyble": simulator.flowyble_key, "snorbe": simulator.snorbe_key}
+    for conn_type, key in keys.items():
+        value = {"conn_type": conn_type, "host": simulator.url, "password": key}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_type.upper()}_TEST", json.dumps(value))
+    return {conn_type: f"{conn_type}_test" for conn_type in keys}

@@ -1,0 +1,219 @@
+"""Wait: what is logged, what survives a replaced key, what leaks nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowRescheduleException
+
+from airflow_provider_agentruns.exceptions import AgentRunTimeout
+from airflow_provider_agentruns.operators import AgentRunResultOperator
+from airflow_provider_agentruns.polling.poller import Decision, RunPoller
+from airflow_provider_agentruns.sensors import AgentRunSensor
+from airflow_provider_agentruns.simulator import Simulator
+from airflow_provider_agentruns.triggers import AgentRunTrigger
+
+from .conftest import MODES, Outcome, run_task
+
+modes = pytest.mark.parametrize("mode", MODES)
+
+
+def _wait(conn_id: str, run_id: str, mode: str, timeout: float = 30.0) -> Outcome:
+    return run_task(
+        AgentRunResultOperator(
+            task_id="t",
+            conn_id=conn_id,
+            run_id=run_id,
+            poll_interval=0.02,
+            timeout=timeout,
+            deferrable=mode == "deferred",
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"human": "plan"}, "a plan draft waits for review"),
+        ({"human": "report"}, "a report draft waits for review"),
+        ({"human": "matrix"}, "a matrix draft waits for review"),
+        ({"human": "secret", "secrets": "PATENT_API_KEY"}, "needs secrets: PATENT_API_KEY"),
+        ({"human": "browser", "question": "Which\naccount?"}, "the browser asks: Which account?"),
+    ],
+)
+@modes
+def test_a_run_that_waits_on_a_human_goes_on_waiting_and_says_once_what_is_asked(
+    options: dict[str, Any],
+    said: str,
+    mode: str,
+    simulator: Simulator,
+    connections: dict[str, str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_id = simulator.create_run("snorbe", scenario="wait", duration=0.01, **options)
+    outcome = _wait(connections["snorbe"], run_id, mode, timeout=0.5)
+    assert isinstance(outcome.error, AgentRunTimeout)
+    assert "waiting" in str(outcome.error)
+    lines = [line for line in capsys.readouterr().out.splitlines() if said in line]
+    assert len(lines) == 1
+    assert run_id in lines[0]
+    assert "answer it at the vendor" in lines[0]
+    assert len(simulator.requests(run_id=run_id)) > 3
+
+
+@modes
+def test_a_key_that_is_replaced_meanwhile_is_picked_up(
+    mode: str, simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A 401 while waiting looks the connection up again before it fails the task."""
+    run_id = simulator.create_run("flowyble", duration=0.1, output="all done")
+    old_key, new_key = simulator.flowyble_key, "flw_key_replaced_0001"
+    value = {"conn_type": "flowyble", "host": simulator.url, "password": old_key}
+    monkeypatch.setenv("AIRFLOW_CONN_FLOWYBLE_TEST", json.dumps(value))
+    simulator.add_key("flowyble", new_key)
+    simulator.revoke_key("flowyble", old_key)
+
+    def replace_key() -> None:
+        monkeypatch.setenv("AIRFLOW_CONN_FLOWYBLE_TEST", json.dumps({**value, "password": new_key}))
+
+    on_error = RunPoller.on_error
+
+    def replace_key_first(*args: Any) -> Decision:
+        replace_key()
+        return on_error(*args)
+
+    monkeypatch.setattr(RunPoller, "on_error", replace_key_first)
+    outcome = _wait(connections["flowyble"], run_id, mode)
+    assert outcome.error is None
+    assert outcome.value == "all done"
+    assert simulator.requests(run_id=run_id)[0].status == 401
+
+
+def test_what_airflow_stores_of_a_wait_is_small_and_holds_no_secret(
+    simulator: Simulator, connections: dict[str, str]
+) -> None:
+    output = "the final output " * 100
+    run_id = simulator.create_run("snorbe", duration=0.1, output=output)
+    outcome = _wait(connections["snorbe"], run_id, "deferred")
+    assert outcome.value == output
+    stored = json.dumps([outcome.deferrals[0].trigger.serialize(), outcome.events])
+    assert simulator.snorbe_key not in stored
+    assert "the final output" not in stored
+    assert len(stored) < 1000
+    assert outcome.deferrals[0].kwargs is None
+
+
+def test_airflows_own_timeout_comes_after_the_triggers(
+    connections: dict[str, str], simulator: Simulator
+) -> None:
+    run_id = simulator.create_run("snorbe", duration=0.1)
+    before = time.time()
+    outcome = _wait(connections["snorbe"], run_id, "deferred", timeout=120)
+    [deferral] = outcome.deferrals
+    assert deferral.timeout is not None
+    assert before + 120 <= deferral.trigger.end_time <= time.time() + 120
+    assert deferral.timeout.total_seconds() > 120
+
+
+def test_a_trigger_is_rebuilt_from_what_is_stored_of_it() -> None:
+    kwargs = {
+        "conn_id": "c",
+        "run_id": "r",
+        "run_kind": "tool",
+        "poll_interval": 3.0,
+        "end_time": 5.0,
+        "not_found_until": 1.0,
+    }
+    trigger = AgentRunTrigger(**kwargs)  # type: ignore[arg-type]
+    assert trigger.serialize() == ("airflow_provider_agentruns.triggers.AgentRunTrigger", kwargs)
+
+
+@pytest.mark.parametrize("connection", [None, "not json {"], ids=["missing", "broken"])
+def test_a_trigger_never_raises_but_tells_what_is_wrong(
+    connection: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection:
+        monkeypatch.setenv("AIRFLOW_CONN_ODD", json.dumps({"conn_type": "snorbe", "extra": connection}))
+    trigger = AgentRunTrigger(conn_id="odd", run_id="r1", end_time=time.time() + 5)
+
+    async def first_event() -> Any:
+        return [event.payload async for event in trigger.run()]
+
+    [payload] = asyncio.run(first_event())
+    assert payload["outcome"] == "refused"
+    assert payload["run_id"] == "r1"
+    assert "odd" in payload["error"]
+
+
+def test_an_error_that_nobody_foresaw_is_told_without_its_text(
+    simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its text may hold anything; the traceback is in the trigger's log."""
+
+    def broken(*_: Any) -> None:
+        raise TypeError("secret inside")
+
+    run_id = simulator.create_run("snorbe")
+    monkeypatch.setattr("airflow_provider_agentruns.polling.poller.RunPoller.on_answer", broken)
+    outcome = _wait(connections["snorbe"], run_id, "deferred")
+    assert outcome.events[0]["outcome"] == "broken"
+    assert outcome.events[0]["error"] == "TypeError"
+    assert run_id in str(outcome.error)
+    assert "secret inside" not in str(outcome.error)
+
+
+async def test_a_cancelled_trigger_leaves_no_task_and_no_socket(
+    simulator: Simulator, connections: dict[str, str]
+) -> None:
+    run_id = simulator.create_run("snorbe", scenario="never")
+    trigger = AgentRunTrigger(
+        conn_id=connections["snorbe"], run_id=run_id, poll_interval=0.05, end_time=time.time() + 60
+    )
+
+    async def watch() -> None:
+        async for _ in trigger.run():
+            pass
+
+    watching = asyncio.create_task(watch())
+    while len(simulator.requests(run_id=run_id)) < 3:
+        await asyncio.sleep(0.02)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    await asyncio.sleep(0.05)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    count = len(simulator.requests(run_id=run_id))
+    await asyncio.sleep(0.2)
+    assert len(simulator.requests(run_id=run_id)) == count
+
+
+def test_a_pause_of_the_key_does_not_outlast_the_deadline(
+    simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_agentruns.triggers._LAST_POLL", 0.2)
+    simulator.add_fault("rate_limit", retry_after=3000)
+    outcome = _wait(connections["snorbe"], simulator.create_run("snorbe"), "deferred", timeout=0.5)
+    assert isinstance(outcome.error, AgentRunTimeout)
+
+
+def test_a_sensor_in_reschedule_mode_polls_once_and_goes(
+    simulator: Simulator, connections: dict[str, str]
+) -> None:
+    run_id = simulator.create_run("snorbe", scenario="never")
+    sensor = AgentRunSensor(
+        task_id="t", conn_id=connections["snorbe"], run_id=run_id, mode="reschedule", deferrable=False
+    )
+    outcome = run_task(sensor)
+    assert isinstance(outcome.error, AirflowRescheduleException)
+    assert len(simulator.requests(run_id=run_id)) == 1
+
+
+def test_a_sensor_pokes_by_itself_too(simulator: Simulator, connections: dict[str, str]) -> None:
+    """Poke works without execute, as for classes that derive from the sensor."""
+    run_id = simulator.create_run("snorbe", duration=0)
+    sensor = AgentRunSensor(task_id="t", conn_id=connections["snorbe"], run_id=run_id)
+    assert sensor.poke({}) is True
