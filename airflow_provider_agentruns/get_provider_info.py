@@ -1,4 +1,8 @@
-"""What Airflow reads about this package: connection types and their forms, and the modules."""
+"""
+What Airflow reads about this package: connection types and their forms, and the modules.
+
+The vendors' forms are alike but written out: Airflow and its tools take one literal.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +48,28 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "flowyble",
                 "hook-name": "Flowyble",
                 "hook-class-name": "airflow_provider_agentruns.hooks.FlowybleHook",
-                "conn-fields": _EXTRA_FIELDS,
+                "conn-fields": {
+                    "timeout": {
+                        "label": "Timeout (seconds)",
+                        "description": "How long to wait for a connection and for an answer. Default: 30.",
+                        "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600},
+                    },
+                    "polls_per_minute": {
+                        "label": "Polls per minute",
+                        "description": "Polls that one triggerer may send in any 60 seconds. Default: 80.",
+                        "schema": {"type": ["integer", "null"], "minimum": 1},
+                    },
+                    "verify": {
+                        "label": "Verify TLS",
+                        "description": "true, false, or the path of trusted certificates. Default: true.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "proxy": {
+                        "label": "Proxy",
+                        "description": "URL of an HTTP proxy, for example http://proxy.example.com:3128.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
+                },
                 "ui-field-behaviour": {
                     "hidden-fields": ["login", "port", "schema", "extra"],
                     "relabeling": {"password": "API key", "host": "Host (optional)"},
@@ -58,7 +83,28 @@ def get_provider_info() -> dict[str, Any]:
                 "connection-type": "snorbe",
                 "hook-name": "Snorbe",
                 "hook-class-name": "airflow_provider_agentruns.hooks.SnorbeHook",
-                "conn-fields": _EXTRA_FIELDS,
+                "conn-fields": {
+                    "timeout": {
+                        "label": "Timeout (seconds)",
+                        "description": "How long to wait for a connection and for an answer. Default: 30.",
+                        "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600},
+                    },
+                    "polls_per_minute": {
+                        "label": "Polls per minute",
+                        "description": "Polls that one triggerer may send in any 60 seconds. Default: 80.",
+                        "schema": {"type": ["integer", "null"], "minimum": 1},
+                    },
+                    "verify": {
+                        "label": "Verify TLS",
+                        "description": "true, false, or the path of trusted certificates. Default: true.",
+                        "schema": {"type": ["string", "null"]},
+                    },
+                    "proxy": {
+                        "label": "Proxy",
+                        "description": "URL of an HTTP proxy, for example http://proxy.example.com:3128.",
+                        "schema": {"type": ["string", "null"], "format": "password"},
+                    },
+                },
                 "ui-field-behaviour": {
                     "hidden-fields": ["login", "port", "schema", "extra"],
                     "relabeling": {"password": "API key", "host": "Host (optional)"},
@@ -70,30 +116,3 @@ def get_provider_info() -> dict[str, Any]:
             },
         ],
     }
-
-
-_EXTRA_FIELDS = {
-    "timeout": {
-        "label": "Timeout (seconds)",
-        "description": "How long to wait for a connection, and for each part of an answer. Default: 30.",
-        "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600},
-    },
-    "polls_per_minute": {
-        "label": "Polls per minute",
-        "description": (
-            "How many polls one triggerer may send in any 60 seconds with this API key. "
-            "Default: 80, which leaves 20 % of the vendor's limit to starts and results."
-        ),
-        "schema": {"type": ["integer", "null"], "minimum": 1},
-    },
-    "verify": {
-        "label": "Verify TLS",
-        "description": "true, false, or the path of a file of trusted certificates. Default: true.",
-        "schema": {"type": ["string", "null"]},
-    },
-    "proxy": {
-        "label": "Proxy",
-        "description": "URL of an HTTP proxy, for example http://proxy.example.com:3128.",
-        "schema": {"type": ["string", "null"], "format": "password"},
-    },
-}

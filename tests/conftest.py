@@ -37,3 +37,11 @@ def simulator() -> Iterator[Simulator]:
     """Run a simulator with a limit that tests do not reach, and runs that end soon."""
     with Simulator(median_seconds=0.1, sigma=0.1, requests_per_minute=100_000, seed=7) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def metadata_database() -> None:
+    """Make Airflow's metadata database, once for all tests that need one."""
+    from airflow.utils.db import initdb  # noqa: PLC0415 - loads the whole ORM, for few tests
+
+    initdb()

@@ -62,7 +62,7 @@ def test_any_other_word_is_unknown_and_never_success(word: str) -> None:
     assert status_of(status=word).status is RunStatus.UNKNOWN
 
 
-@pytest.mark.parametrize("draft", ["Plan", "Report", "Matrix"])
+@pytest.mark.parametrize("draft", ["Plan", "Report", "Matrix", "VisualMap"])
 @pytest.mark.parametrize("word", ["completed", "running", "failed", "unheard-of"])
 def test_a_pending_draft_beats_the_status(draft: str, word: str) -> None:
     run = status_of(status=word, **{f"pending{draft}Draft": True})

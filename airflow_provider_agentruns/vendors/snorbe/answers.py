@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import JsonValue
+import re
+from typing import Any
+
+from pydantic import JsonValue, model_validator
 
 from airflow_provider_agentruns.client.models import (
     HumanRequest,
@@ -29,6 +32,8 @@ _STATUSES = {
     "cancelled": RunStatus.CANCELLED,
 }
 
+_DRAFT_FLAG = re.compile(r"pending([A-Za-z]{1,40})Draft")
+
 
 class _BrowseState(Answer):
     ask_human_question: Text = None
@@ -46,9 +51,7 @@ class StatusAnswer(Answer):
     status: str
     created_at: Timestamp = None
     updated_at: Timestamp = None
-    pending_plan_draft: Lenient[bool] = None
-    pending_report_draft: Lenient[bool] = None
-    pending_matrix_draft: Lenient[bool] = None
+    pending_drafts: tuple[str, ...] = ()
     browse_state: Lenient[_BrowseState] = None
     skill_state: Lenient[_SkillState] = None
 
@@ -71,20 +74,23 @@ class StatusAnswer(Answer):
             human_requests=requests,
         )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_drafts(cls, body: Any) -> Any:
+        # Plan, report and matrix are documented. A kind that comes later must not pass for an end.
+        if not isinstance(body, dict):
+            return body
+        flags = [(_DRAFT_FLAG.fullmatch(str(name)), value) for name, value in body.items()]
+        return {**body, "pendingDrafts": [flag[1].lower() for flag, value in flags if flag and value is True]}
+
     def _drafts(self) -> tuple[HumanRequest, ...]:
-        flags = {
-            "plan": self.pending_plan_draft,
-            "report": self.pending_report_draft,
-            "matrix": self.pending_matrix_draft,
-        }
         return tuple(
             HumanRequest(
                 id=f"{draft}-draft",
                 kind=HumanRequestKind.APPROVAL,
                 prompt=f"a {draft} draft waits for review",
             )
-            for draft, is_pending in flags.items()
-            if is_pending
+            for draft in self.pending_drafts
         )
 
     def _questions(self) -> tuple[HumanRequest, ...]:

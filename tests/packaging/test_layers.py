@@ -1,0 +1,48 @@
+"""Which module may import what: the contracts of pyproject.toml, and what an import really loads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _modules_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_imports_keep_the_layers() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import airflow_provider_agentruns", {"airflow", "requests", "aiohttp", "pydantic"}),
+        (
+            "import airflow_provider_agentruns.get_provider_info",
+            {"airflow", "requests", "aiohttp", "pydantic"},
+        ),
+        ("import airflow_provider_agentruns.client._sync", {"airflow", "aiohttp"}),
+        ("import airflow_provider_agentruns.client._async", {"airflow", "requests"}),
+        ("import airflow_provider_agentruns.vendors.flowyble", {"airflow", "aiohttp", "requests"}),
+        ("import airflow_provider_agentruns.vendors.snorbe", {"airflow", "aiohttp", "requests"}),
+        ("import airflow_provider_agentruns.polling.scheduler", {"airflow", "requests"}),
+        ("import airflow_provider_agentruns.simulator", {"airflow", "requests", "pydantic"}),
+    ],
+)
+def test_an_import_loads_no_more_than_it_needs(statement: str, absent: set[str]) -> None:
+    assert _modules_after(statement) & absent == set()
