@@ -68,12 +68,15 @@ class ContractVendor(Protocol):
         """
 
 
-def _send_on_worker(settings: ClientSettings, call: Call[T]) -> T:
+def send_on_worker(settings: ClientSettings, call: Call[T]) -> T:
+    """Send a call once as a worker does."""
     with Client(settings, retry=ONCE) as client:
         return client.send(call)
 
 
-def _send_in_triggerer(settings: ClientSettings, call: Call[T]) -> T:
+def send_in_triggerer(settings: ClientSettings, call: Call[T]) -> T:
+    """Send a call once as a triggerer does."""
+
     async def send() -> T:
         async with AsyncClient(settings) as client:
             return await client.send(call)
@@ -89,7 +92,7 @@ class AdapterContract:
         """Return the vendor under test; a subclass must override this."""
         raise NotImplementedError("override the fixture `vendor`")
 
-    @pytest.fixture(params=[_send_on_worker, _send_in_triggerer], ids=["sync", "async"])
+    @pytest.fixture(params=[send_on_worker, send_in_triggerer], ids=["sync", "async"])
     def send(self, request: pytest.FixtureRequest) -> Send[Any]:
         """Return what sends a call once: on a worker, or in a triggerer."""
         sender: Send[Any] = request.param

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import shutil
 import tempfile
@@ -37,6 +38,16 @@ def simulator() -> Iterator[Simulator]:
     """Run a simulator with a limit that tests do not reach, and runs that end soon."""
     with Simulator(median_seconds=0.1, sigma=0.1, requests_per_minute=100_000, seed=7) as running:
         yield running
+
+
+@pytest.fixture
+def connections(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Make a connection to each vendor of the simulator, and return their ids."""
+    keys = {"flowyble": simulator.flowyble_key, "snorbe": simulator.snorbe_key}
+    for conn_type, key in keys.items():
+        value = {"conn_type": conn_type, "host": simulator.url, "password": key}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_type.upper()}_TEST", json.dumps(value))
+    return {conn_type: f"{conn_type}_test" for conn_type in keys}
 
 
 @pytest.fixture(scope="session")

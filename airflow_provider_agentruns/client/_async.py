@@ -5,6 +5,8 @@ from __future__ import annotations
 import ssl
 import time
 from typing import Self, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -31,6 +33,7 @@ class AsyncClient:
 
     def __init__(self, settings: ClientSettings) -> None:
         self._settings = settings
+        self._proxy = settings.proxy or _proxy_of_environment(settings.base_url)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -61,7 +64,6 @@ class AsyncClient:
                     ssl=_tls(self._settings),
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=True,
             )
             # aiohttp sends a GET again when the connection breaks, behind the back of who counts polls.
             self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
@@ -82,7 +84,7 @@ class AsyncClient:
                     sock_connect=settings.timeout,
                     sock_read=settings.timeout,
                 ),
-                proxy=settings.proxy,
+                proxy=self._proxy,
                 allow_redirects=False,
             ) as answer:
                 body = Body(request, answer.status)
@@ -94,6 +96,14 @@ class AsyncClient:
                 return settings.response(answer.status, answer.headers, body.read())
         except (aiohttp.ClientError, OSError) as error:
             raise connection_error(request, settings, _failure(error)) from None
+
+
+def _proxy_of_environment(url: str) -> str | None:
+    """Return the proxy that HTTP_PROXY and its like name; aiohttp's own way to it reads netrc files too."""
+    parts = urlsplit(url)
+    if parts.hostname is None or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
 
 
 def _tls(settings: ClientSettings) -> ssl.SSLContext | bool:

@@ -21,7 +21,7 @@ from airflow_provider_agentruns.operators import AgentRunResultOperator
 from airflow_provider_agentruns.sensors import AgentRunSensor
 from airflow_provider_agentruns.simulator import Simulator
 
-from .conftest import MODES, Outcome, run_task
+from .task_runs import MODES, Outcome, run_task
 
 POLL = 0.02
 NO_SUCH_RUN = {"flowyble": "7d0c5f0e-0000-4000-8000-00000000dead", "snorbe": "clnosuchrun"}

@@ -14,7 +14,7 @@ from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.operators import AgentRunOperator, AgentRunResultOperator
 from airflow_provider_agentruns.simulator import Simulator
 
-from .conftest import MODES, TaskInstance, run_task
+from .task_runs import MODES, TaskInstance, run_task
 
 AGENT_ID = "5e1b6f0a-3c5d-4f6e-8a7b-0c1d2e3f4a5b"
 START: dict[str, dict[str, Any]] = {

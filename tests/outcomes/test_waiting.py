@@ -17,7 +17,7 @@ from airflow_provider_agentruns.sensors import AgentRunSensor
 from airflow_provider_agentruns.simulator import Simulator
 from airflow_provider_agentruns.triggers import AgentRunTrigger
 
-from .conftest import MODES, Outcome, run_task
+from .task_runs import MODES, Outcome, run_task
 
 modes = pytest.mark.parametrize("mode", MODES)
 

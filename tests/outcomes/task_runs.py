@@ -8,13 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import ImportString, TypeAdapter
-
-from airflow_provider_agentruns.simulator import Simulator
 
 MODES = ["inline", "deferred"]
 
@@ -94,13 +91,3 @@ def _resumption(
     operator: BaseOperator, deferred: TaskDeferred, event: dict[str, Any], context: Any
 ) -> Callable[[], Any]:
     return lambda: operator.resume_execution(deferred.method_name, {"event": event}, context)
-
-
-@pytest.fixture
-def connections(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Make a connection to each vendor of the simulator, and return their ids."""
-    keys = {"flowyble": simulator.flowyble_key, "snorbe": simulator.snorbe_key}
-    for conn_type, key in keys.items():
-        value = {"conn_type": conn_type, "host": simulator.url, "password": key}
-        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_type.upper()}_TEST", json.dumps(value))
-    return {conn_type: f"{conn_type}_test" for conn_type in keys}
