@@ -14,7 +14,9 @@ import pytest
 
 _AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="agentruns-tests-"))
 atexit.register(shutil.rmtree, _AIRFLOW_HOME, ignore_errors=True)
-_DAGS = Path(__file__).parents[1] / "example_dags"
+_DAGS = _AIRFLOW_HOME / "dags"
+# A copy, so that tests can put DAGs of their own beside the examples.
+shutil.copytree(Path(__file__).parents[1] / "example_dags", _DAGS / "example_dags")
 
 os.environ.update(
     {
@@ -43,11 +45,27 @@ def simulator() -> Iterator[Simulator]:
 @pytest.fixture
 def connections(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Make a connection to each vendor of the simulator, and return their ids."""
+    return _connect(simulator, monkeypatch, "test")
+
+
+@pytest.fixture
+def default_connections(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the connections that the example DAGs and the documentation use."""
+    _connect(simulator, monkeypatch, "default")
+
+
+def _connect(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, suffix: str) -> dict[str, str]:
     keys = {"flowyble": simulator.flowyble_key, "snorbe": simulator.snorbe_key}
     for conn_type, key in keys.items():
         value = {"conn_type": conn_type, "host": simulator.url, "password": key}
-        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_type.upper()}_TEST", json.dumps(value))
-    return {conn_type: f"{conn_type}_test" for conn_type in keys}
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_type}_{suffix}".upper(), json.dumps(value))
+    return {conn_type: f"{conn_type}_{suffix}" for conn_type in keys}
+
+
+@pytest.fixture
+def dags_folder() -> Path:
+    """Return the folder whose DAGs Airflow knows in the tests."""
+    return _DAGS
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ class FlowybleAdapter(VendorAdapter):
             if start_request.agent_id is not None or start_request.message is not None:
                 raise InvalidInputError("give agent_id and message, or tool_id and inputs, not both")
             return self._start("tool", start_request.tool_id, start_request.inputs or {})
-        if start_request.agent_id is None:
+        if not start_request.agent_id:
             raise InvalidInputError("Flowyble has no default agent: agent_id is needed (or tool_id)")
         if not start_request.message or not start_request.message.strip():
             raise InvalidInputError("message is empty; Flowyble needs one to start an agent")
