@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
 
 from airflow_provider_agentruns.client._sync import Client
 from airflow_provider_agentruns.exceptions import AgentRunRefused, AgentRunUnreadable

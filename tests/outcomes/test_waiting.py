@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowRescheduleException
+from airflow.exceptions import AirflowRescheduleException
 
 from airflow_provider_agentruns.exceptions import AgentRunTimeout
 from airflow_provider_agentruns.operators import AgentRunResultOperator

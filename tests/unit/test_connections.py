@@ -7,7 +7,12 @@ import pytest
 from airflow.sdk import Connection
 
 from airflow_provider_agentruns.client.exceptions import InvalidInputError
-from airflow_provider_agentruns.connections import VendorConnection, read_connection
+from airflow_provider_agentruns.connections import (
+    VendorConnection,
+    aget_vendor_connection,
+    get_vendor_connection,
+    read_connection,
+)
 from airflow_provider_agentruns.get_provider_info import get_provider_info
 
 KEY = "flw_key_0123456789"
@@ -61,14 +66,18 @@ def test_a_host_may_name_protocol_port_and_path(fields: dict[str, Any], base_url
         ),
     ],
 )
-def test_a_connection_can_be_a_uri(uri: str, base_url: str, timeout: float) -> None:
-    settings = read_connection("c1", Connection.from_uri(uri, conn_id="c1")).settings
+def test_a_connection_can_be_a_uri(
+    uri: str, base_url: str, timeout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_C1", uri)
+    settings = get_vendor_connection("c1").settings
     assert (settings.base_url, settings.api_key, settings.timeout) == (base_url, KEY, timeout)
 
 
-def test_a_connection_can_be_json() -> None:
+async def test_a_connection_can_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
     value = {"conn_type": "snorbe", "password": "snorbe_0123456789", "extra": {"polls_per_minute": 40}}
-    connection = read_connection("c1", Connection.from_json(json.dumps(value), conn_id="c1"))
+    monkeypatch.setenv("AIRFLOW_CONN_C1", json.dumps(value))
+    connection = await aget_vendor_connection("c1")
     assert connection.settings.polls_per_minute == 40
     assert connection.settings.auth_headers == {"Authorization": "Bearer snorbe_0123456789"}
 

@@ -1,0 +1,44 @@
+"""What `StandaloneAirflow` does when something goes wrong while it starts."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from demo.airflow_api import AirflowApiError
+from demo.processes import session_members
+from demo.standalone import StandaloneAirflow
+
+pytestmark = pytest.mark.e2e
+
+SCHEDULER = "airflow scheduler"
+
+
+def test_component_that_dies_is_named_with_its_log(tmp_path: Path) -> None:
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    with StandaloneAirflow(dags, home=tmp_path / "home") as airflow:
+        session_id = airflow.session_id
+        assert session_id is not None
+        deadline = time.monotonic() + 60
+        while not (schedulers := [p for p in session_members(session_id) if p.name() == SCHEDULER]):
+            airflow.ensure_running()
+            assert time.monotonic() < deadline, "no scheduler was started"
+            time.sleep(0.1)
+        schedulers[0].kill()
+
+        with pytest.raises(AirflowApiError, match=r"scheduler ended by itself, exit status -9") as caught:
+            airflow.wait_until_healthy()
+
+    assert str(airflow.log_folder / "api-server.log") in str(caught.value)
+    assert session_members(session_id) == []
+
+
+def test_asking_before_the_start_says_so(tmp_path: Path) -> None:
+    airflow = StandaloneAirflow(tmp_path, home=tmp_path)
+    with pytest.raises(AirflowApiError, match="was not started"):
+        airflow.wait_until_healthy()
+    airflow.stop()
+    airflow.stop()
