@@ -1,0 +1,129 @@
+"""Run Airflow's four components as forks of one process that imported Airflow once.
+
+Started as `python -m demo.launcher LOG_FOLDER EXECUTION_PORT` by `demo.standalone`, in its own session.
+Importing Airflow takes about five seconds of a core, and `airflow standalone` pays it five times; here it is
+paid once, and the worker processes inherit it too. Standard input is a lifeline: when it closes, because the
+parent asked for the end or because it died, the whole session ends.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import select
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from setproctitle import setproctitle
+
+from demo.processes import end_session
+
+GRACE = 2.0
+EVERY_COMPONENT_NEEDS = (
+    "airflow.settings",
+    "airflow.cli.cli_parser",
+    "airflow.utils.db",
+)
+# The tasks of the LocalExecutor and the parsers are forks as well: what is imported here costs them nothing.
+WORKERS_NEED = (
+    "airflow.jobs.scheduler_job_runner",
+    "airflow.jobs.dag_processor_job_runner",
+    "airflow.jobs.triggerer_job_runner",
+    "airflow.executors.local_executor",
+    "airflow.sdk.execution_time.task_runner",
+    "airflow.providers.standard.decorators.python",
+    "airflow.providers.standard.decorators.branch_python",
+    "airflow_provider_agentruns.operators",
+    "airflow_provider_agentruns.sensors",
+)
+# Importing either half of the API server keeps a core busy for about ten seconds, so they are two processes.
+API_SERVERS = {
+    "api-server": ("api-server", "--apps", "core"),
+    "execution-api": ("api-server", "--apps", "execution", "--port", "{execution_port}"),
+}
+DATABASE_USERS = {
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+}
+
+
+def fork_airflow(name: str, arguments: tuple[str, ...], log_folder: Path) -> int:
+    """Fork a child that runs `airflow ARGUMENTS` with its output in the component's log file."""
+    pid = os.fork()
+    if pid:
+        return pid
+    exit_status = 1
+    try:
+        log = os.open(log_folder / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.argv = ["airflow", *arguments]
+        setproctitle(f"airflow {name}")
+        main = importlib.import_module("airflow.__main__").main
+        main()
+        exit_status = 0
+    except SystemExit as exit_request:
+        exit_status = exit_request.code if isinstance(exit_request.code, int) else 1
+    except BaseException:  # noqa: BLE001  # a fork must never return into the launcher's own code
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(exit_status)
+
+
+def lifeline_closed(wait: float) -> bool:
+    """Wait up to `wait` seconds for the parent to close our standard input."""
+    readable, _, _ = select.select([0], [], [], wait)
+    return bool(readable) and not os.read(0, 1)
+
+
+def watch(components: dict[int, str]) -> int:
+    """Wait until the lifeline closes (0) or a component ends by itself (1)."""
+    while not lifeline_closed(0.2):
+        pid, wait_status = os.waitpid(-1, os.WNOHANG)
+        if pid in components:
+            print(
+                f"{components[pid]} ended by itself, exit status {os.waitstatus_to_exitcode(wait_status)}",
+                flush=True,
+            )
+            return 1
+    return 0
+
+
+def main(log_folder: Path, execution_port: str) -> int:
+    """Migrate, start the components, and wait for the end."""
+    for module in EVERY_COMPONENT_NEEDS:
+        importlib.import_module(module)
+    components = {}
+    # The API servers have the longest way to go, and need no database before their first request.
+    for name, arguments in API_SERVERS.items():
+        arguments_with_port = tuple(part.format(execution_port=execution_port) for part in arguments)
+        components[fork_airflow(name, arguments_with_port, log_folder)] = name
+    # A child migrates: this process must not open a database connection that its forks would share.
+    migration = fork_airflow("db-migrate", ("db", "migrate"), log_folder)
+    for module in WORKERS_NEED:
+        importlib.import_module(module)
+    _, wait_status = os.waitpid(migration, 0)
+    if exit_status := os.waitstatus_to_exitcode(wait_status):
+        print(f"db-migrate failed, exit status {exit_status}", flush=True)
+        return 1
+    for name, arguments in DATABASE_USERS.items():
+        components[fork_airflow(name, arguments, log_folder)] = name
+    return watch(components)
+
+
+if __name__ == "__main__":
+    # The parent's end_session() may reach us too; the session must end in the order given below.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        status = main(log_folder=Path(sys.argv[1]), execution_port=sys.argv[2])
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        end_session(os.getpid(), grace=GRACE)
+    sys.exit(status)

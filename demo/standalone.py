@@ -1,0 +1,163 @@
+"""Run a real Airflow (API server, scheduler, DAG processor, triggerer) and end it for certain."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import requests
+
+from demo.airflow_api import AirflowApi, AirflowApiError
+from demo.airflow_environment import LOOPBACK, airflow_environment, free_port
+from demo.launcher import GRACE
+from demo.processes import end_session
+
+PROJECT = Path(__file__).resolve().parent.parent
+_TAIL_LINES = 15
+_PROBE_TIMEOUT = 1.0
+
+
+class StandaloneAirflow(AirflowApi):
+    """A real Airflow in its own home on free loopback ports; use it in a `with` statement.
+
+    Nobody has to log in. Connections come from the environment, so no secret is in the metadata database.
+
+        with StandaloneAirflow(dags, connections={"flowyble_default": "…"}) as airflow:
+            airflow.wait_until_healthy()
+            run_id = airflow.trigger_dag("example", {"message": "Hello"})
+            airflow.wait_for_dag_run("example", run_id)
+
+    :param dags_folder: where the DAG files are.
+    :param connections: Airflow connections by id, as URI or JSON.
+    :param home: AIRFLOW_HOME; a temporary one, removed at the end, when it is not given.
+    :param parallelism: how many tasks may run at the same time.
+    """
+
+    def __init__(
+        self,
+        dags_folder: Path,
+        *,
+        connections: Mapping[str, str] | None = None,
+        home: Path | None = None,
+        parallelism: int = 6,
+    ) -> None:
+        super().__init__(f"http://{LOOPBACK}:{free_port()}")
+        self._execution_port = free_port()
+        self.dags_folder = dags_folder.resolve()
+        self.home = (home or Path(tempfile.mkdtemp(prefix="agentruns-airflow-"))).resolve()
+        self._home_is_temporary = home is None
+        self._connections = dict(connections or {})
+        self._parallelism = parallelism
+        self._launcher: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log_folder(self) -> Path:
+        """Tell where the components' own logs are; the tasks' logs are in `home/logs`."""
+        return self.home / "components"
+
+    @property
+    def session_id(self) -> int | None:
+        """Tell the id of the session that all processes belong to, when they were started."""
+        return self._launcher.pid if self._launcher else None
+
+    @property
+    def _execution_api_url(self) -> str:
+        return f"http://{LOOPBACK}:{self._execution_port}/execution/"
+
+    def health(self) -> dict[str, str]:
+        """Ask how each component is, also the API that the tasks and the triggerer use."""
+        # Its first request takes seconds, so it is also warmed up here, while the others are starting.
+        return {**super().health(), "execution_api": self._answers(f"{self._execution_api_url}health")}
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        # After a failure the logs that the error names must still be there; a Ctrl-C is none.
+        failed = isinstance(error, Exception)
+        self.stop(keep_home=failed)
+        if error is not None and failed:
+            error.add_note(f"Airflow's files are kept in {self.home}")
+
+    def start(self) -> None:
+        """Start the processes and return at once; `wait_until_healthy` waits for them."""
+        self.log_folder.mkdir(parents=True, exist_ok=True)
+        with (self.log_folder / "launcher.log").open("wb") as log:
+            self._launcher = subprocess.Popen(  # noqa: S603  # our own interpreter, our own module
+                [sys.executable, "-m", "demo.launcher", str(self.log_folder), str(self._execution_port)],
+                cwd=PROJECT,
+                env=airflow_environment(
+                    self.home,
+                    self.dags_folder,
+                    api_url=self.base_url,
+                    execution_api_url=self._execution_api_url,
+                    connections=self._connections,
+                    parallelism=self._parallelism,
+                ),
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A Ctrl-C in the terminal goes to us alone; we end the others in order.
+                start_new_session=True,
+            )
+
+    def stop(self, *, keep_home: bool = False) -> None:
+        """End every process, then remove a temporary home unless it is to be kept. May be called again."""
+        if self._launcher:
+            if self._launcher.stdin:
+                self._launcher.stdin.close()
+            with contextlib.suppress(ProcessLookupError):
+                self._launcher.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._launcher.wait(timeout=GRACE + 6)
+            self._launcher.kill()
+            self._launcher.wait()
+            # The launcher ends its session by itself; this is for a launcher that was killed.
+            end_session(self._launcher.pid, grace=0)
+        if self._home_is_temporary and not keep_home:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    def ensure_running(self) -> None:
+        """Raise when a component ended by itself."""
+        if self._launcher is None:
+            raise AirflowApiError("Airflow was not started: use `with StandaloneAirflow(…)` or call start()")
+        if self._launcher.poll() is not None:
+            last_words = (self.log_folder / "launcher.log").read_text(errors="replace").splitlines()
+            reason = last_words[-1] if last_words else f"exit status {self._launcher.returncode}"
+            raise AirflowApiError(self.explain(f"Airflow is not running any more: {reason}"))
+
+    def explain(self, problem: str) -> str:
+        """Add the end of each component's log, and where the whole of it is."""
+        parts = [problem]
+        for log in sorted(self.log_folder.glob("*.log")):
+            lines = log.read_text(errors="replace").splitlines()
+            if not lines:
+                continue
+            parts.append(f"--- {log} (last {min(len(lines), _TAIL_LINES)} of {len(lines)} lines)")
+            parts.extend(lines[-_TAIL_LINES:])
+        return "\n".join(parts)
+
+    def _answers(self, url: str) -> str:
+        try:
+            self._session.get(url, timeout=_PROBE_TIMEOUT).raise_for_status()
+        except requests.RequestException as error:
+            return f"does not answer ({type(error).__name__})"
+        return "healthy"
