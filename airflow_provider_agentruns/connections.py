@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import ssl
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -14,11 +14,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from airflow_provider_agentruns.client.calls import describe
 from airflow_provider_agentruns.client.exceptions import InvalidInputError
 from airflow_provider_agentruns.client.settings import ClientSettings
+from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.vendors.base import VendorAdapter
 from airflow_provider_agentruns.vendors.registry import get_adapter
 
 # The rest of the vendor's limit is left to starts and results, which workers send.
 _POLL_SHARE = 0.8
+_PORTS = range(1, 65_536)
 
 
 class VendorConnection(NamedTuple):
@@ -73,6 +75,15 @@ def _empty_as_default(default: Any) -> BeforeValidator:
     return BeforeValidator(lambda value: default if value is None or value == "" else value)
 
 
+def _refuse_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is needed")  # noqa: TRY004 - pydantic turns a ValueError into an error
+    return value
+
+
+_no_flag = BeforeValidator(_refuse_flag)
+
+
 def _read_verify(value: Any) -> Any:
     if isinstance(value, str):
         word = value.strip().lower()
@@ -80,8 +91,10 @@ def _read_verify(value: Any) -> Any:
             return True
         if word in {"false", "no", "0"}:
             return False
-        if not Path(value).is_file():
-            raise ValueError("neither true nor false nor the path of a file of certificates")
+        try:
+            ssl.create_default_context(cafile=value)
+        except OSError:
+            raise ValueError("neither true nor false nor the path of a file of certificates") from None
     return True if value is None else value
 
 
@@ -89,8 +102,14 @@ def _read_proxy(value: Any) -> Any:
     if not value:
         return None
     parts = urlsplit(str(value))
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError("not a URL such as http://proxy.example.com:3128")
+    try:
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url or parts.path.strip("/"):
+        raise ValueError(
+            "not a URL such as http://proxy.example.com:3128 (in a password, write / @ : as %2F %40 %3A)"
+        )
     return value
 
 
@@ -107,8 +126,8 @@ class ConnectionExtras(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    timeout: Annotated[float, Field(gt=0, le=600), _empty_as_default(30.0)] = 30.0
-    polls_per_minute: Annotated[int | None, Field(ge=1, le=100_000), _empty_as_default(None)] = None
+    timeout: Annotated[float, Field(ge=1, le=600), _no_flag, _empty_as_default(30.0)] = 30.0
+    polls_per_minute: Annotated[int | None, Field(ge=1, le=100_000), _no_flag, _empty_as_default(None)] = None
     verify: Annotated[bool | str, BeforeValidator(_read_verify)] = True
     proxy: Annotated[str | None, BeforeValidator(_read_proxy)] = None
 
@@ -120,7 +139,9 @@ def _read_extras(extra: str | None) -> ConnectionExtras:
     try:
         values = json.loads(extra)
     except ValueError:
-        values = None
+        raise InvalidInputError("the extra field is no JSON object") from None
+    if values in (None, ""):
+        return ConnectionExtras()
     if not isinstance(values, dict):
         raise InvalidInputError("the extra field is no JSON object")
     if unknown := sorted(values.keys() - ConnectionExtras.model_fields.keys()):
@@ -151,16 +172,23 @@ def _read_base_url(connection: Connection, adapter: VendorAdapter) -> str:
     # As Airflow's HTTP connections have it, the schema may name the protocol; in a URI it is the path.
     schema = (connection.schema or "").strip().strip("/")
     protocol, path = (schema, "") if schema in {"http", "https"} else ("https", schema)
-    parts = urlsplit(host if "://" in host else f"{protocol}://{host}")
     try:
+        parts = urlsplit(host if "://" in host else f"{protocol}://{host}")
         port = parts.port or connection.port
-    except ValueError:
-        raise InvalidInputError("the port in the host is no number") from None
+    except ValueError as error:
+        raise InvalidInputError(f"the host is no URL ({one_line(str(error), 80)})") from None
+    if port is not None and port not in _PORTS:
+        raise InvalidInputError(f"the port {port} is not between 1 and {_PORTS[-1]}")
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise InvalidInputError("the host is no URL such as https://api.example.com")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InvalidInputError("the host may hold a protocol, a name, a port and a path, and nothing else")
-    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    try:
+        # Names that no resolver takes: empty labels, labels of over 63 characters.
+        name = parts.hostname.encode("idna").decode()
+    except UnicodeError:
+        raise InvalidInputError("the host's name cannot be one") from None
+    name = f"[{name}]" if ":" in name else name
     prefix = "/".join(part for part in (parts.path.strip("/"), path) if part)
     url = f"{parts.scheme}://{name}{f':{port}' if port else ''}{f'/{prefix}' if prefix else ''}"
     # The vendors' documentation gives the base URL with the API's path.

@@ -9,7 +9,8 @@ What a task fails with. Each error names the run and the connection.
         ├── AgentRunCancelled      the run was cancelled
         ├── AgentRunRefused        the vendor does not let us see or start it
         ├── AgentRunTimeout        the deadline passed
-        └── AgentRunUnreadable     waiting or reading the result went wrong
+        └── AgentRunUnreadable     starting, waiting or reading the result went wrong
+            └── AgentRunStartUncertain    the answer to a start was lost; not retried
 
 Sensors raise variants of the first three that are also ``AirflowFailException``: a run that has ended
 stays so, and retrying would only ask again.
@@ -53,7 +54,11 @@ class AgentRunTimeout(AgentRunException):
 
 
 class AgentRunUnreadable(AgentRunException):
-    """Waiting for the run, or reading its result, went wrong; how the run stands is not known."""
+    """Starting or waiting for the run, or reading its result, went wrong; how it stands is not known."""
+
+
+class AgentRunStartUncertain(AgentRunUnreadable, AirflowFailException):
+    """The answer to a start was lost: a retry could start, and pay for, a second run."""
 
 
 class SensedRunFailed(AgentRunFailed, AirflowFailException):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+from pydantic import ValidationError
 
 from airflow_provider_agentruns.client._sync import Client
-from airflow_provider_agentruns.client.calls import Call
+from airflow_provider_agentruns.client.calls import Call, describe
 from airflow_provider_agentruns.client.exceptions import (
     AgentRunsError,
     APIError,
@@ -21,13 +22,12 @@ from airflow_provider_agentruns.client.exceptions import (
 from airflow_provider_agentruns.client.models import Agent, Run, RunRef
 from airflow_provider_agentruns.client.retry import ONCE
 from airflow_provider_agentruns.connections import VendorConnection, get_vendor_connection
-from airflow_provider_agentruns.polling.poller import Decision, RunPoller
+from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
 from airflow_provider_agentruns.vendors.base import StartRequest, VendorAdapter
 from airflow_provider_agentruns.vendors.flowyble import FlowybleAdapter
 from airflow_provider_agentruns.vendors.snorbe import SnorbeAdapter
 
 T = TypeVar("T")
-AdapterT = TypeVar("AdapterT", bound=VendorAdapter)
 
 
 class AgentRunHook(BaseHook):
@@ -38,13 +38,12 @@ class AgentRunHook(BaseHook):
     """
 
     conn_name_attr: ClassVar[str] = "conn_id"
-    default_conn_name: ClassVar[str] = "agentruns_default"
-    conn_type: ClassVar[str] = "agentruns"
+    conn_type: ClassVar[str | None] = None
     hook_name: ClassVar[str] = "Agent runs"
 
-    def __init__(self, conn_id: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, conn_id: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.conn_id = conn_id or self.default_conn_name
+        self.conn_id = conn_id
 
     @cached_property
     def vendor_connection(self) -> VendorConnection:
@@ -54,7 +53,13 @@ class AgentRunHook(BaseHook):
         :raises InvalidInputError: it is not complete, or something in it cannot be right.
         :raises AirflowNotFoundException: there is no such connection.
         """
-        return get_vendor_connection(self.conn_id)
+        connection = get_vendor_connection(self.conn_id)
+        if self.conn_type not in {None, connection.adapter.conn_type}:
+            raise InvalidInputError(
+                f"connection {self.conn_id!r} is of type {connection.adapter.conn_type!r}, "
+                f"not {self.conn_type!r}"
+            )
+        return connection
 
     @property
     def adapter(self) -> VendorAdapter:
@@ -96,9 +101,12 @@ class AgentRunHook(BaseHook):
         :raises InvalidInputError: the input cannot be right; nothing was sent.
         :raises APIError: the vendor refused, or could not be reached.
         """
-        start_request = StartRequest(
-            agent_id=agent_id, message=message, tool_id=tool_id, inputs=inputs, options=options or {}
-        )
+        try:
+            start_request = StartRequest(
+                agent_id=agent_id, message=message, tool_id=tool_id, inputs=inputs, options=options or {}
+            )
+        except ValidationError as error:
+            raise InvalidInputError(describe(error)) from None
         return self._send(self.adapter.start(start_request))
 
     def get_status(self, run_id: str, run_kind: str | None = None) -> Run:
@@ -159,6 +167,8 @@ class AgentRunHook(BaseHook):
                 decision = poller.on_answer(client.send(self.adapter.status(poller.ref)), clock())
         except APIError as error:
             decision = poller.on_error(error, clock())
+        except (AgentRunsError, AirflowNotFoundException) as error:
+            return Decision(Outcome.REFUSED, error=AgentRunsError(str(error)))
         if decision.resolve_connection:
             del self.vendor_connection
         return decision
@@ -180,14 +190,6 @@ class AgentRunHook(BaseHook):
         with self.get_conn() as client:
             return client.send(call)
 
-    def _adapter_of(self, adapter_class: type[AdapterT]) -> AdapterT:
-        if not isinstance(self.adapter, adapter_class):
-            raise InvalidInputError(
-                f"connection {self.conn_id!r} is of type {self.adapter.conn_type!r}, "
-                f"not {adapter_class.conn_type!r}"
-            )
-        return self.adapter
-
 
 class FlowybleHook(AgentRunHook):
     """
@@ -198,7 +200,15 @@ class FlowybleHook(AgentRunHook):
 
     conn_type = "flowyble"
     hook_name = "Flowyble"
-    default_conn_name = "flowyble_default"
+    default_conn_name: ClassVar[str] = "flowyble_default"
+
+    def __init__(self, conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(conn_id, **kwargs)
+
+    @property
+    def adapter(self) -> FlowybleAdapter:
+        """Return Flowyble's adapter."""
+        return cast("FlowybleAdapter", self.vendor_connection.adapter)
 
     def get_details(self, run_id: str) -> Run:
         """
@@ -207,8 +217,7 @@ class FlowybleHook(AgentRunHook):
         :raises InvalidInputError: no run can have this id.
         :raises APIError: the vendor refused, or could not be reached.
         """
-        adapter = self._adapter_of(FlowybleAdapter)
-        return self._send(adapter.details(adapter.ref(run_id)))
+        return self._send(self.adapter.details(self.ref(run_id)))
 
     def start_by_webhook(self, token: str, body: dict[str, Any], *, secret: str | None = None) -> Run:
         """
@@ -224,7 +233,7 @@ class FlowybleHook(AgentRunHook):
         for credential in (token, secret):
             if credential:
                 mask_secret(credential)
-        return self._send(self._adapter_of(FlowybleAdapter).start_by_webhook(token, body, secret))
+        return self._send(self.adapter.start_by_webhook(token, body, secret))
 
 
 class SnorbeHook(AgentRunHook):
@@ -236,7 +245,15 @@ class SnorbeHook(AgentRunHook):
 
     conn_type = "snorbe"
     hook_name = "Snorbe"
-    default_conn_name = "snorbe_default"
+    default_conn_name: ClassVar[str] = "snorbe_default"
+
+    def __init__(self, conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(conn_id, **kwargs)
+
+    @property
+    def adapter(self) -> SnorbeAdapter:
+        """Return Snorbe's adapter."""
+        return cast("SnorbeAdapter", self.vendor_connection.adapter)
 
     def list_agents(self) -> tuple[Agent, ...]:
         """
@@ -244,4 +261,4 @@ class SnorbeHook(AgentRunHook):
 
         :raises APIError: the vendor refused, or could not be reached.
         """
-        return self._send(self._adapter_of(SnorbeAdapter).list_agents())
+        return self._send(self.adapter.list_agents())

@@ -12,10 +12,15 @@ from airflow.providers.common.compat.sdk import (
     AirflowNotFoundException,
     BaseOperator,
     Context,
-    conf,
 )
 
-from airflow_provider_agentruns.client.exceptions import AgentRunsError, APIError, InvalidInputError
+from airflow_provider_agentruns.client.exceptions import (
+    AgentRunsError,
+    APIConnectionError,
+    APIError,
+    InvalidInputError,
+    RateLimitError,
+)
 from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.exceptions import (
@@ -23,6 +28,7 @@ from airflow_provider_agentruns.exceptions import (
     AgentRunException,
     AgentRunFailed,
     AgentRunRefused,
+    AgentRunStartUncertain,
     AgentRunTimeout,
     AgentRunUnreadable,
 )
@@ -30,6 +36,8 @@ from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.polling.poller import Outcome
 from airflow_provider_agentruns.triggers import AgentRunEvent
 from airflow_provider_agentruns.waiting import (
+    DEFAULT_DEFERRABLE,
+    DEFAULT_INTERVAL,
     ERROR_KEY,
     RUN_ID_KEY,
     RUN_KEY,
@@ -40,6 +48,7 @@ from airflow_provider_agentruns.waiting import (
     seconds,
 )
 
+_DEFAULT_TIMEOUT = timedelta(hours=24)
 # A run that was just started may not be known to all of the vendor's servers yet.
 _YOUNG = 30.0
 
@@ -53,10 +62,10 @@ class _RunOperator(BaseOperator):
         self,
         *,
         conn_id: str,
-        poll_interval: float | timedelta = 5.0,
-        timeout: float | timedelta = timedelta(hours=24),
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        fail_on_error: bool = True,
+        poll_interval: float | timedelta,
+        timeout: float | timedelta,
+        deferrable: bool,
+        fail_on_error: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -102,6 +111,9 @@ class _RunOperator(BaseOperator):
             self._fail(event, run)
         run = self._read_result(event, run)
         if not run.status.is_terminal:
+            # Somebody resumed it since its trigger saw the end.
+            if time.time() >= event.end_time:
+                self._fail(event.model_copy(update={"outcome": Outcome.TIMED_OUT}), run)
             self.log.info("Run %s goes on (status %s); waiting again", run.run_id, run.status)
             wait = RunWait(self.conn_id, run.ref, interval=self.poll_interval, end_time=event.end_time)
             return self._wait(context, wait)
@@ -126,7 +138,7 @@ class _RunOperator(BaseOperator):
         hook = self.hook
         try:
             return hook.complete(run or hook.get_status(event.run_id, event.run_kind))
-        except AgentRunsError as error:
+        except (AgentRunsError, AirflowNotFoundException) as error:
             raise AgentRunUnreadable(
                 f"{event.subject(self.conn_id)} ended, but its result could not be read: {error}. "
                 "AgentRunResultOperator can read it later.",
@@ -175,8 +187,26 @@ class AgentRunResultOperator(_RunOperator):
 
     template_fields: Sequence[str] = ("conn_id", "run_id", "run_kind")
 
-    def __init__(self, *, run_id: str, run_kind: str | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        conn_id: str,
+        run_id: str,
+        run_kind: str | None = None,
+        poll_interval: float | timedelta = DEFAULT_INTERVAL,
+        timeout: float | timedelta = _DEFAULT_TIMEOUT,
+        deferrable: bool = DEFAULT_DEFERRABLE,
+        fail_on_error: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            conn_id=conn_id,
+            poll_interval=poll_interval,
+            timeout=timeout,
+            deferrable=deferrable,
+            fail_on_error=fail_on_error,
+            **kwargs,
+        )
         self.run_id = run_id
         self.run_kind = run_kind
 
@@ -222,15 +252,27 @@ class AgentRunOperator(_RunOperator):
     def __init__(
         self,
         *,
+        conn_id: str,
         agent_id: str | None = None,
         message: str | None = None,
         tool_id: str | None = None,
         inputs: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
+        poll_interval: float | timedelta = DEFAULT_INTERVAL,
+        timeout: float | timedelta = _DEFAULT_TIMEOUT,
+        deferrable: bool = DEFAULT_DEFERRABLE,
         wait_for_completion: bool = True,
+        fail_on_error: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(
+            conn_id=conn_id,
+            poll_interval=poll_interval,
+            timeout=timeout,
+            deferrable=deferrable,
+            fail_on_error=fail_on_error,
+            **kwargs,
+        )
         self.agent_id = agent_id
         self.message = message
         self.tool_id = tool_id
@@ -270,7 +312,10 @@ class AgentRunOperator(_RunOperator):
         except APIError as error:
             if not error.is_transient:
                 raise AgentRunRefused(f"{what}: {error}") from error
-            raise AgentRunUnreadable(
-                f"{what}: {error}. If the vendor accepted it all the same, the run goes on there: "
-                "look before you start it again."
+            never_left = isinstance(error, APIConnectionError) and not error.may_have_been_sent
+            if never_left or isinstance(error, RateLimitError):
+                raise AgentRunUnreadable(f"{what}: {error}. Nothing was started.") from error
+            raise AgentRunStartUncertain(
+                f"{what}: {error}. The vendor may have started the run all the same, so the task is not "
+                "retried: look there first. AgentRunResultOperator can attach to the run."
             ) from error

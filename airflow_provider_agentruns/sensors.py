@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 from airflow.providers.common.compat.sdk import (
@@ -12,7 +12,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowSensorTimeout,
     BaseSensorOperator,
     Context,
-    conf,
 )
 
 from airflow_provider_agentruns.client.exceptions import AgentRunsError, InvalidInputError
@@ -28,6 +27,8 @@ from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.polling.poller import Outcome, RunPoller
 from airflow_provider_agentruns.triggers import AgentRunEvent
 from airflow_provider_agentruns.waiting import (
+    DEFAULT_DEFERRABLE,
+    DEFAULT_INTERVAL,
     RUN_ID_KEY,
     RunWait,
     ended_by_airflow,
@@ -59,8 +60,8 @@ class AgentRunSensor(BaseSensorOperator):
         conn_id: str,
         run_id: str,
         run_kind: str | None = None,
-        poke_interval: float | timedelta = 5.0,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poke_interval: float | timedelta = DEFAULT_INTERVAL,
+        deferrable: bool = DEFAULT_DEFERRABLE,
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=seconds("poke_interval", poke_interval), **kwargs)
@@ -68,14 +69,17 @@ class AgentRunSensor(BaseSensorOperator):
         self.run_id = run_id
         self.run_kind = run_kind
         self.deferrable = deferrable
+        self._hook: AgentRunHook | None = None
         self._poller: RunPoller | None = None
-        self._next_poll = 0.0
+        self._pause = 0.0
         self._last_event: AgentRunEvent | None = None
 
     @property
     def hook(self) -> AgentRunHook:
-        """Return a hook for the connection."""
-        return AgentRunHook(conn_id=self.conn_id)
+        """Return a hook for the connection, which is looked up once for all pokes."""
+        if self._hook is None or self._hook.conn_id != self.conn_id:
+            self._hook = AgentRunHook(conn_id=self.conn_id)
+        return self._hook
 
     def execute(self, context: Context) -> Any:
         """Wait for the run."""
@@ -97,8 +101,6 @@ class AgentRunSensor(BaseSensorOperator):
         """Ask once how the run stands."""
         if self._poller is None:
             self._poller = RunPoller(self._ref(), interval=self.poke_interval, end_time=float("inf"))
-        if time.time() < self._next_poll:
-            return False
         decision = self.hook.poll(self._poller)
         if decision.resolve_connection:
             decision = self.hook.poll(self._poller)
@@ -107,13 +109,18 @@ class AgentRunSensor(BaseSensorOperator):
         ref = self._poller.ref
         event = AgentRunEvent.of(decision, run_id=ref.run_id, run_kind=ref.kind, end_time=0.0)
         self._last_event = event
+        self._pause = decision.wait
         if decision.outcome is None:
-            # After a 429 or failures the vendor is left alone for longer than the interval.
-            if decision.wait > 2 * self.poke_interval:
-                self._next_poll = time.time() + decision.wait
             return False
         self._conclude(event, decision.run)
         return True
+
+    def _get_next_poke_interval(
+        self, started_at: datetime | float, run_duration: Callable[[], float], poke_count: int
+    ) -> float:
+        interval = float(super()._get_next_poke_interval(started_at, run_duration, poke_count))
+        # After a 429 or failures the vendor is left alone for longer, but not past the deadline.
+        return max(interval, min(self._pause, self.timeout - run_duration()))
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> None:
         """Take the wait back from the triggerer; fail as the run did."""
@@ -165,6 +172,6 @@ class AgentRunSensor(BaseSensorOperator):
         hook = self.hook
         try:
             run = hook.complete(run or hook.get_status(event.run_id, event.run_kind))
-        except AgentRunsError as error:
+        except (AgentRunsError, AirflowNotFoundException) as error:
             return f"the vendor's reason could not be read ({error})"
         return one_line(run.error_message or "the vendor gives no reason")

@@ -12,18 +12,20 @@ from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel, ConfigDict
 
-from airflow_provider_agentruns.client.exceptions import AgentRunsError, APIError
+from airflow_provider_agentruns.client.exceptions import AgentRunsError
 from airflow_provider_agentruns.client.models import RunStatus
 from airflow_provider_agentruns.client.retry import backoff
 from airflow_provider_agentruns.client.text import one_line
-from airflow_provider_agentruns.connections import VendorConnection, aget_vendor_connection
-from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
-from airflow_provider_agentruns.polling.scheduler import PollScheduler, shared_scheduler
+from airflow_provider_agentruns.connection_cache import CachedConnection, connection_cache
+from airflow_provider_agentruns.connections import VendorConnection
+from airflow_provider_agentruns.polling.poller import Decision, Note, Outcome, RunPoller
+from airflow_provider_agentruns.polling.scheduler import scheduler_for
 
 # A poll that is due at the deadline may take so long; a pause of the key may not hold the task longer.
 _LAST_POLL = 30.0
-_CONNECTION_BACKOFF = 2.0
-_LONGEST_CONNECTION_BACKOFF = 60.0
+# A connection that was there when the task deferred is looked for so long before it is given up.
+_CONNECTION_GRACE = 300.0
+_LONGEST_CONNECTION_BACKOFF = 30.0
 
 
 class AgentRunEvent(BaseModel):
@@ -81,6 +83,7 @@ class AgentRunTrigger(BaseTrigger):
     :param run_kind: ``agent`` or ``tool`` where the vendor tells them apart; None for its default.
     :param poll_interval: seconds between polls, as far as the key's budget allows.
     :param end_time: when to give up, seconds since the epoch.
+    :param poll_from: when to poll first, seconds since the epoch.
     :param not_found_until: until when "no such run" is taken for a run too young to be seen, seconds
         since the epoch.
     """
@@ -93,6 +96,7 @@ class AgentRunTrigger(BaseTrigger):
         end_time: float,
         run_kind: str | None = None,
         poll_interval: float = 5.0,
+        poll_from: float = 0.0,
         not_found_until: float = 0.0,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
@@ -101,6 +105,7 @@ class AgentRunTrigger(BaseTrigger):
         self.run_kind = run_kind
         self.poll_interval = poll_interval
         self.end_time = end_time
+        self.poll_from = poll_from
         self.not_found_until = not_found_until
         self._rng = random.Random()  # noqa: S311 - spreads polls, guards nothing
 
@@ -114,6 +119,7 @@ class AgentRunTrigger(BaseTrigger):
                 "run_kind": self.run_kind,
                 "poll_interval": self.poll_interval,
                 "end_time": self.end_time,
+                "poll_from": self.poll_from,
                 "not_found_until": self.not_found_until,
             },
         )
@@ -122,7 +128,7 @@ class AgentRunTrigger(BaseTrigger):
         """Wait for the run and fire one event."""
         try:
             decision = await self._watch()
-        except (AgentRunsError, AirflowNotFoundException) as error:
+        except (AgentRunsError, AirflowNotFoundException, PermissionError) as error:
             decision = Decision(Outcome.REFUSED, error=AgentRunsError(str(error)))
         except Exception as error:
             self.log.exception("Run %s: waiting broke off; the run goes on at the vendor", self.run_id)
@@ -132,61 +138,56 @@ class AgentRunTrigger(BaseTrigger):
 
     async def _watch(self) -> Decision:
         poller: RunPoller | None = None
-        while True:
-            connection = await self._resolve_connection()
-            poller = poller or RunPoller(
-                connection.adapter.ref(self.run_id, self.run_kind),
-                interval=self.poll_interval,
-                end_time=self.end_time,
-                not_found_until=self.not_found_until,
-                rng=self._rng,
-            )
-            async with shared_scheduler(connection.settings) as scheduler:
-                decision = await self._poll(poller, connection, scheduler)
-            if not decision.resolve_connection:
-                return decision
+        looked_up_at = float("-inf")
+        try:
+            async with asyncio.timeout(max(0.0, self.end_time - time.time()) + _LAST_POLL):
+                while True:
+                    connection, looked_up_at = await self._look_up(newer_than=looked_up_at)
+                    poller = poller or self._poller(connection)
+                    decision = await scheduler_for(connection.settings).watch(
+                        poller,
+                        connection.adapter.status(poller.ref),
+                        connection.settings,
+                        on_note=self._log_note,
+                        delay=max(0.0, self.poll_from - time.time()),
+                    )
+                    if not decision.resolve_connection:
+                        return decision
+        except TimeoutError:
+            return poller.on_deadline() if poller else Decision(Outcome.TIMED_OUT)
 
-    async def _poll(
-        self, poller: RunPoller, connection: VendorConnection, scheduler: PollScheduler
-    ) -> Decision:
-        """Poll until the wait is over or the connection has to be looked up again."""
-        call = connection.adapter.status(poller.ref)
-        while True:
-            try:
-                async with asyncio.timeout(max(0.0, self.end_time - time.time()) + _LAST_POLL):
-                    run = await scheduler.poll(call)
-                decision = poller.on_answer(run, time.time())
-            except APIError as error:
-                decision = poller.on_error(error, time.time())
-            except TimeoutError:
-                decision = poller.on_deadline()
-            for note in decision.notes:
-                self.log.log(note.level, "Run %s: %s", self.run_id, note.text)
-            if decision.outcome is not None or decision.resolve_connection:
-                return decision
-            await asyncio.sleep(decision.wait)
+    def _poller(self, connection: VendorConnection) -> RunPoller:
+        return RunPoller(
+            connection.adapter.ref(self.run_id, self.run_kind),
+            interval=self.poll_interval,
+            end_time=self.end_time,
+            not_found_until=self.not_found_until,
+        )
 
-    async def _resolve_connection(self) -> VendorConnection:
+    def _log_note(self, note: Note) -> None:
+        self.log.log(note.level, "Run %s: %s", self.run_id, note.text)
+
+    async def _look_up(self, *, newer_than: float) -> CachedConnection:
         failures = 0
+        give_up_at = time.time() + _CONNECTION_GRACE
         while True:
             try:
-                return await aget_vendor_connection(self.conn_id)
-            except (AgentRunsError, AirflowNotFoundException):
+                return await connection_cache().get(self.conn_id, newer_than=newer_than)
+            except (AgentRunsError, PermissionError):
                 raise
             except Exception as error:
-                # The API server or a secrets backend may be away for a moment; the run is not.
+                # The API server or a secrets backend may be away for a moment; the run is not. Airflow
+                # says "not found" for an API server that is away, too.
                 failures += 1
-                if time.time() >= self.end_time:
+                if isinstance(error, AirflowNotFoundException) and time.time() >= give_up_at:
                     raise
                 if failures == 1:
                     self.log.warning(
-                        "Run %r: cannot look up connection %r (%s); trying again until the deadline",
+                        "Run %r: cannot look up connection %r (%s); trying again",
                         self.run_id,
                         self.conn_id,
                         type(error).__name__,
                     )
                 await asyncio.sleep(
-                    backoff(
-                        failures, base=_CONNECTION_BACKOFF, cap=_LONGEST_CONNECTION_BACKOFF, rng=self._rng
-                    )
+                    backoff(failures, base=2.0, cap=_LONGEST_CONNECTION_BACKOFF, rng=self._rng)
                 )

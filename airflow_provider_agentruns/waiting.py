@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, Context
+from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, Context, conf
 
 from airflow_provider_agentruns.client.models import Run, RunRef
 from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.polling.poller import RunPoller
 from airflow_provider_agentruns.triggers import AgentRunEvent, AgentRunTrigger
 
+DEFAULT_INTERVAL = 5.0
+DEFAULT_DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 RUN_ID_KEY = "run_id"
 RUN_KEY = "agent_run"
 ERROR_KEY = "error_message"
@@ -21,6 +23,10 @@ ERROR_KEY = "error_message"
 # The trigger keeps the deadline. Airflow's own timeout, which ends a task without asking us, comes later:
 # for a triggerer that is away.
 _BACKSTOP = timedelta(minutes=10)
+# A task whose trigger fires before its supervisor has noticed that the deferring process is gone is queued
+# too soon, and failed by the scheduler ("state changed externally"). It notices after this many seconds.
+_SUPERVISOR_NOTICES_EXIT = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
+_LONGEST_DURATION = 10 * 365 * 24 * 3600.0
 _AIRFLOW_FAILS_TASK = "__fail__"
 
 
@@ -29,11 +35,13 @@ def seconds(name: str, value: float | timedelta) -> float:
     Return a duration in seconds.
 
     :param name: the parameter, for the error.
-    :raises ValueError: it is not positive.
+    :raises ValueError: it is not positive, or too large for Airflow.
     """
     number = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < float("inf"):
-        raise ValueError(f"{name} must be a positive number of seconds or a timedelta, not {value!r}")
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number <= _LONGEST_DURATION:
+        raise ValueError(
+            f"{name} must be a positive number of seconds, at most ten years, or a timedelta, not {value!r}"
+        )
     return float(number)
 
 
@@ -77,7 +85,8 @@ class RunWait:
 
         :raises TaskDeferred: always.
         """
-        left = timedelta(seconds=max(0.0, self.end_time - time.time()))
+        now = time.time()
+        left = timedelta(seconds=max(0.0, self.end_time - now))
         operator.defer(
             trigger=AgentRunTrigger(
                 conn_id=self.conn_id,
@@ -85,6 +94,7 @@ class RunWait:
                 run_kind=self.ref.kind,
                 poll_interval=self.interval,
                 end_time=self.end_time,
+                poll_from=now + _SUPERVISOR_NOTICES_EXIT,
                 not_found_until=self.not_found_until,
             ),
             method_name="execute_complete",

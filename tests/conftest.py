@@ -25,6 +25,8 @@ os.environ.update(
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_AIRFLOW_HOME}/airflow.db",
+        # No supervisor stands between these tests and a trigger's first poll.
+        "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "0",
         # A proxy of the machine must not stand between the tests and their own servers.
         "NO_PROXY": "127.0.0.1,localhost",
     }
@@ -57,7 +59,8 @@ def default_connections(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -
 def _connect(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, suffix: str) -> dict[str, str]:
     keys = {"flowyble": simulator.flowyble_key, "snorbe": simulator.snorbe_key}
     for conn_type, key in keys.items():
-        value = {"conn_type": conn_type, "host": simulator.url, "password": key}
+        extra = {"polls_per_minute": 100_000}
+        value = {"conn_type": conn_type, "host": simulator.url, "password": key, "extra": extra}
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_type}_{suffix}".upper(), json.dumps(value))
     return {conn_type: f"{conn_type}_{suffix}" for conn_type in keys}
 

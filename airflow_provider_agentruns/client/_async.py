@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ssl
 import time
+from functools import cache
 from typing import Self, TypeVar
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -19,7 +18,8 @@ T = TypeVar("T")
 
 # Longer than any poll interval in use, so that a poll does not open a connection.
 _KEEP_ALIVE = 120.0
-_MAX_CONNECTIONS = 4
+# As the synchronous client takes; aiohttp's own 8 kB are less than some proxies' security headers.
+_LONGEST_HEADER = 65_536
 
 
 class AsyncClient:
@@ -29,11 +29,12 @@ class AsyncClient:
     Use it as an asynchronous context manager.
 
     :param settings: where the vendor is, and how to reach it.
+    :param connections: sockets at most; who sends more calls at once waits for one.
     """
 
-    def __init__(self, settings: ClientSettings) -> None:
+    def __init__(self, settings: ClientSettings, *, connections: int = 4) -> None:
         self._settings = settings
-        self._proxy = settings.proxy or _proxy_of_environment(settings.base_url)
+        self._connections = connections
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -59,11 +60,13 @@ class AsyncClient:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=_MAX_CONNECTIONS,
+                    limit=self._connections,
                     keepalive_timeout=_KEEP_ALIVE,
-                    ssl=_tls(self._settings),
+                    ssl=_tls(self._settings.trusted_certificates),
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                max_line_size=_LONGEST_HEADER,
+                max_field_size=_LONGEST_HEADER,
             )
             # aiohttp sends a GET again when the connection breaks, behind the back of who counts polls.
             self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
@@ -72,7 +75,7 @@ class AsyncClient:
     async def _exchange(self, request: Request) -> Response:
         settings = self._settings
         # What is quoted already must stay as it is: a second quoting would change the run id.
-        url = URL(settings.base_url + request.path, encoded=True).update_query(request.query)
+        url = URL(settings.base_url + request.path, encoded=True)
         try:
             async with self._open_session().request(
                 request.method,
@@ -84,7 +87,7 @@ class AsyncClient:
                     sock_connect=settings.timeout,
                     sock_read=settings.timeout,
                 ),
-                proxy=self._proxy,
+                proxy=settings.effective_proxy,
                 allow_redirects=False,
             ) as answer:
                 body = Body(request, answer.status)
@@ -94,22 +97,14 @@ class AsyncClient:
                         answer.close()
                         break
                 return settings.response(answer.status, answer.headers, body.read())
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             raise connection_error(request, settings, _failure(error)) from None
 
 
-def _proxy_of_environment(url: str) -> str | None:
-    """Return the proxy that HTTP_PROXY and its like name; aiohttp's own way to it reads netrc files too."""
-    parts = urlsplit(url)
-    if parts.hostname is None or proxy_bypass(parts.hostname):
-        return None
-    return getproxies().get(parts.scheme)
-
-
-def _tls(settings: ClientSettings) -> ssl.SSLContext | bool:
-    if isinstance(settings.verify, str):
-        return ssl.create_default_context(cafile=settings.verify)
-    return settings.verify
+@cache
+def _tls(trusted_certificates: str | None) -> ssl.SSLContext | bool:
+    # One context for all keys: each costs 25 ms of a blocked event loop and a megabyte.
+    return ssl.create_default_context(cafile=trusted_certificates) if trusted_certificates else False
 
 
 def _failure(error: Exception) -> Failure:

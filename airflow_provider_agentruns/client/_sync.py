@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Self, TypeVar
 
 import requests
-import requests.auth
 import urllib3.exceptions
 
 from airflow_provider_agentruns.client.calls import Call, Request, Response
@@ -18,17 +17,6 @@ from airflow_provider_agentruns.client.retry import ON_WORKER, RetryPolicy
 from airflow_provider_agentruns.client.settings import ClientSettings
 
 T = TypeVar("T")
-
-
-class _Headers(requests.auth.AuthBase):
-    """Set our headers last: without an auth of its own, requests would take one from a netrc file."""
-
-    def __init__(self, headers: dict[str, str]) -> None:
-        self._headers = headers
-
-    def __call__(self, prepared: requests.PreparedRequest) -> requests.PreparedRequest:
-        prepared.headers.update(self._headers)
-        return prepared
 
 
 class Client:
@@ -53,6 +41,8 @@ class Client:
         self._sleep = sleep
         self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
         self._session = requests.Session()
+        # Proxies and certificates come from the settings, which look at the environment for both clients.
+        self._session.trust_env = False
 
     def __enter__(self) -> Self:
         return self
@@ -83,18 +73,17 @@ class Client:
 
     def _exchange(self, request: Request) -> Response:
         settings = self._settings
-        proxies = {"http": settings.proxy, "https": settings.proxy} if settings.proxy else None
+        proxy = settings.effective_proxy
         give_up_at = time.monotonic() + settings.timeout * request.patience
         try:
             with self._session.request(
                 request.method,
                 settings.base_url + request.path,
-                params=dict(request.query),
                 data=request.content,
-                auth=_Headers(settings.headers(request)),
+                headers=settings.headers(request),
                 timeout=settings.timeout,
-                verify=settings.verify,
-                proxies=proxies,
+                verify=settings.trusted_certificates or False,
+                proxies={"http": proxy, "https": proxy} if proxy else None,
                 allow_redirects=False,
                 stream=True,
             ) as answer:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
@@ -17,7 +15,7 @@ from airflow_provider_agentruns.client.exceptions import (
     status_error_class,
 )
 from airflow_provider_agentruns.client.retry import parse_retry_after
-from airflow_provider_agentruns.client.text import one_line, storable
+from airflow_provider_agentruns.client.text import one_line, parse_json
 
 T = TypeVar("T")
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -25,7 +23,6 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
 _SUCCESS = range(200, 300)
-_UNSTORABLE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +31,7 @@ class Request:
     What to send.
 
     :param operation: what it does in words, for error messages: ``get the status of run r1``.
-    :param path: path below the base URL, quoted already.
+    :param path: path below the base URL, with a query if need be, quoted already.
     :param content: the body, bytes of ``content_type``.
     :param idempotent: whether sending it twice does no harm; only such a request is repeated when its
         fate is not known.
@@ -48,7 +45,6 @@ class Request:
     operation: str
     method: str
     path: str
-    query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = None
     idempotent: bool = True
@@ -77,9 +73,8 @@ class Response:
         :raises ResponseFormatError: it is none, or it is cut short.
         """
         try:
-            value = json.loads(self.body, parse_constant=_no_json)
-            return storable(value) if _UNSTORABLE.search(self.body) else value
-        except (ValueError, RecursionError) as error:
+            return parse_json(self.body.decode("utf-8-sig"))
+        except ValueError as error:
             kind = self.headers.get("content-type", "no content type")
             raise ResponseFormatError(
                 f"the answer is no JSON ({one_line(kind, 80)}, {len(self.body)} bytes, "
@@ -124,16 +119,16 @@ class Call(Generic[T]):
                 return self.parse(response)
         except ResponseFormatError as error:
             raise ResponseFormatError(f"cannot {self.request.operation}: {error}") from error.__cause__
+        except ValueError as error:
+            # Whatever an adapter did not foresee in an answer is the answer's fault, not the task's.
+            raise ResponseFormatError(
+                f"cannot {self.request.operation}: the answer cannot be understood ({type(error).__name__})"
+            ) from error
         raise status_error_class(response.status)(
             f"cannot {self.request.operation}: HTTP {response.status}, {_vendor_message(response)}",
             status_code=response.status,
             retry_after=parse_retry_after(response.headers.get("retry-after"), now),
         )
-
-
-def _no_json(constant: str) -> None:
-    # NaN and Infinity: no database takes them.
-    raise ValueError(constant)
 
 
 def json_content(value: object) -> bytes:
@@ -158,8 +153,9 @@ def describe(error: ValidationError) -> str:
 
 def _vendor_message(response: Response) -> str:
     if location := response.headers.get("location"):
-        target = urlsplit(location)
-        return f"redirects to {one_line(target.netloc or target.path, 100)!r}, which is not followed"
+        # Only the host: a path or query may hold a token.
+        host = location.partition("://")[2].partition("/")[0].rpartition("@")[2]
+        return f"redirects to {one_line(host or 'another path', 100)!r}, which is not followed"
     try:
         body = response.json()
     except ResponseFormatError as error:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_agentruns.client.calls import Request
 
 MAX_RETRY_AFTER = 3600.0
+_SHORTEST_PAUSE = 1.0
 RATE_LIMIT_WINDOW = 60.0
 """Seconds over which vendors count requests."""
 
@@ -52,10 +53,13 @@ def backoff(attempt: int, *, base: float, cap: float, rng: random.Random) -> flo
 
 
 def rate_limit_pause(error: RateLimitError, rng: random.Random) -> float:
-    """Return seconds to leave an API key alone after a 429: as asked, else until its window must be over."""
-    if error.retry_after is not None:
-        return error.retry_after
-    return RATE_LIMIT_WINDOW * rng.uniform(1.0, 1.1)
+    """
+    Return seconds to leave an API key alone after a 429: as asked, else until its window must be over.
+
+    Never less than a second: a ``Retry-After`` of 0, or a date that has passed, asks for no storm.
+    """
+    wait = RATE_LIMIT_WINDOW if error.retry_after is None else max(error.retry_after, _SHORTEST_PAUSE)
+    return wait * rng.uniform(1.0, 1.1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import certifi
 
 from airflow_provider_agentruns.client.calls import Request, Response
 
 _MIN_MASKED_LENGTH = 8
 _MASK = b"***"
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,30 @@ class ClientSettings:
     def credential(self) -> tuple[str, str]:
         """Return what budgets are counted by: the base URL and a digest of the key."""
         return self.base_url, hashlib.sha256(self.api_key.encode()).hexdigest()
+
+    @property
+    def transport(self) -> tuple[float, bool | str, str | None]:
+        """Return what a session depends on, besides the credential."""
+        return self.timeout, self.verify, self.proxy
+
+    @property
+    def effective_proxy(self) -> str | None:
+        """Return the proxy to use: the one set, else the environment's for this host, else None."""
+        if self.proxy:
+            return self.proxy
+        parts = urlsplit(self.base_url)
+        if parts.hostname is None or proxy_bypass(parts.hostname):
+            return None
+        proxies = getproxies()
+        proxy = proxies.get(parts.scheme) or proxies.get("all")
+        return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+    @property
+    def trusted_certificates(self) -> str | None:
+        """Return the file of trusted certificates, or None to check none."""
+        if self.verify is True:
+            return next(filter(None, map(os.environ.get, _CA_VARIABLES)), None) or certifi.where()
+        return self.verify or None
 
     def headers(self, request: Request) -> dict[str, str]:
         """Return all headers to send with a request."""

@@ -1,8 +1,13 @@
-"""Make text that came from a vendor safe to print and to store."""
+"""Make text that came from a vendor safe to print, to parse and to store."""
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from typing import Any
+
+_UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
 def one_line(text: str, limit: int = 500) -> str:
@@ -19,16 +24,34 @@ def one_line(text: str, limit: int = 500) -> str:
     return printable
 
 
-def storable(value: Any) -> Any:
+def parse_json(text: str) -> Any:
     """
-    Return JSON data with the characters replaced that PostgreSQL cannot store in an XCom.
+    Return what a JSON text holds, so that every database can store it.
 
-    These are NUL and halves of surrogate pairs; both can stand in JSON as escapes.
+    PostgreSQL takes neither NUL nor half a surrogate pair, which can stand in JSON as escapes; they are
+    replaced. Nothing takes NaN or an infinity.
+
+    :raises ValueError: it is no JSON, or is nested too deeply.
     """
+    try:
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        return _storable(value) if _UNSTORABLE.search(text) else value
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is no JSON")
+    return value
+
+
+def _storable(value: Any) -> Any:
     if isinstance(value, str):
         return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
     if isinstance(value, list):
-        return [storable(item) for item in value]
+        return [_storable(item) for item in value]
     if isinstance(value, dict):
-        return {storable(name): storable(item) for name, item in value.items()}
+        return {_storable(name): _storable(item) for name, item in value.items()}
     return value

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 from airflow_provider_agentruns.client.retry import RATE_LIMIT_WINDOW
 
 _BURST_SHARE = 8
+# After a 429: what others leave us is what we had when it came, less a little for their changes.
+_KEPT_SHARE = 0.95
+_RECOVERY_SECONDS = 60.0
+# Beyond that the rate grows so slowly that the next 429 is minutes away: others may have gone.
+_PROBING_SECONDS = 6000.0
 
 
 class PollBudget:
@@ -12,31 +19,95 @@ class PollBudget:
     Tell when the next poll may go, so that no window of 60 seconds holds more than the budget.
 
     Polls are spaced evenly after a small burst: a budget that is spent at once would leave every run
-    unwatched for the rest of the minute.
+    unwatched for the rest of the minute. The first minute is slow, because a process that was just
+    restarted does not know what it sent before. A 429 halves the rate; it recovers steadily to what was
+    held when the vendor refused, and slowly beyond, since another process may be using the same key.
 
-    :param polls_per_minute: polls in any 60 seconds.
+    Times are seconds on one monotonic clock.
+
+    :param polls_per_minute: polls in any 60 seconds, at most.
+    :param now: the time of birth.
     """
 
-    def __init__(self, polls_per_minute: int) -> None:
-        burst = max(1, polls_per_minute // _BURST_SHARE)
-        # In a window fall the burst and as many evenly spaced polls as make up the rest.
-        self._spacing = RATE_LIMIT_WINDOW / max(1, polls_per_minute - burst)
-        self._tolerance = (burst - 1) * self._spacing
-        self._next_even = float("-inf")
-        self._paused_until = float("-inf")
+    def __init__(self, polls_per_minute: int, now: float) -> None:
+        self.polls_per_minute = polls_per_minute
+        self._born = now
+        self._sent: deque[float] = deque()
+        # The first poll keeps its distance from the last one of a process before.
+        self._next_even = now + RATE_LIMIT_WINDOW / polls_per_minute
+        self._paused_until = now
+        self._rate_after_refusal: float | None = None
+        self._remembered = 0.0
+
+    def rate(self, now: float) -> float:
+        """Return polls per minute that may go now."""
+        limit = float(self.polls_per_minute)
+        if now - self._born < RATE_LIMIT_WINDOW:
+            limit = max(1.0, limit / 2)
+        if self._rate_after_refusal is None:
+            return limit
+        elapsed = max(0.0, now - self._paused_until)
+        recovered = self._rate_after_refusal + elapsed * limit / _RECOVERY_SECONDS
+        if recovered > self._remembered:
+            seconds_to_remembered = (self._remembered - self._rate_after_refusal) * _RECOVERY_SECONDS / limit
+            probing = (elapsed - max(0.0, seconds_to_remembered)) * limit / _PROBING_SECONDS
+            recovered = max(self._remembered, self._rate_after_refusal) + probing
+        return max(1.0, min(limit, recovered))
 
     def wait(self, now: float) -> float:
-        """
-        Return seconds until a poll may go; zero or less means now.
-
-        :param now: seconds on a monotonic clock, here and below.
-        """
-        return max(self._next_even - self._tolerance, self._paused_until) - now
+        """Return seconds until a poll may go; zero or less means now."""
+        rate = self.rate(now)
+        is_young = now - self._born < RATE_LIMIT_WINDOW
+        burst = 1.0 if is_young else max(1.0, rate // _BURST_SHARE)
+        spacing = self._spacing(rate, burst)
+        allowed = max(self._next_even - (burst - 1) * spacing, self._paused_until)
+        self._forget(now)
+        if len(self._sent) >= self.polls_per_minute:
+            allowed = max(allowed, self._sent[-self.polls_per_minute] + RATE_LIMIT_WINDOW)
+        return allowed - now
 
     def spend(self, now: float) -> None:
         """Count a poll as sent."""
-        self._next_even = max(self._next_even, now) + self._spacing
+        rate = self.rate(now)
+        burst = 1.0 if now - self._born < RATE_LIMIT_WINDOW else max(1.0, rate // _BURST_SHARE)
+        self._next_even = max(self._next_even, now) + self._spacing(rate, burst)
+        self._sent.append(now)
 
-    def pause(self, until: float) -> None:
-        """Let no poll go before a time."""
-        self._paused_until = max(self._paused_until, until)
+    def refuse(self, now: float, pause: float) -> None:
+        """
+        Take note of a 429.
+
+        :param pause: seconds in which no poll may go.
+        """
+        if now >= self._paused_until:
+            # Polls that were on their way together are refused together: they count once.
+            rate = self.rate(now)
+            self._rate_after_refusal = max(1.0, rate / 2)
+            # Who used most of a rate knows from the refusal what others leave of it. Who did not was
+            # refused for somebody's burst, and comes back.
+            held = self._held(now)
+            self._remembered = _KEPT_SHARE * (held if held > rate / 2 else rate)
+        self._paused_until = max(self._paused_until, now + pause)
+
+    def sent_lately(self, now: float) -> int:
+        """Return how many polls were sent in the last 60 seconds."""
+        self._forget(now)
+        return len(self._sent)
+
+    def _held(self, now: float) -> float:
+        """Return polls per minute as they were sent lately, without the one that was refused."""
+        seconds = min(RATE_LIMIT_WINDOW, max(now - self._born, 1.0))
+        return (self.sent_lately(now) - 1) * RATE_LIMIT_WINDOW / seconds
+
+    def is_idle(self, now: float) -> bool:
+        """Tell whether nothing would be lost with this budget."""
+        return now > self._paused_until + RATE_LIMIT_WINDOW and not self.sent_lately(now)
+
+    @staticmethod
+    def _spacing(rate: float, burst: float) -> float:
+        # After a burst the next window begins with its first poll, so one space more makes up the rest.
+        return RATE_LIMIT_WINDOW / (rate - burst + 1)
+
+    def _forget(self, now: float) -> None:
+        while self._sent and self._sent[0] <= now - RATE_LIMIT_WINDOW:
+            self._sent.popleft()

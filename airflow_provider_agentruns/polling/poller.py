@@ -90,7 +90,7 @@ class RunPoller:
         rng: random.Random | None = None,
     ) -> None:
         self.ref = ref
-        self._interval = interval
+        self.interval = interval
         self._end_time = end_time
         self._not_found_until = not_found_until
         self._rng = rng or random.Random()  # noqa: S311 - spreads polls, guards nothing
@@ -110,7 +110,7 @@ class RunPoller:
         if run.status.is_terminal:
             return Decision(Outcome.ENDED, notes=tuple(notes), run=run)
         jitter = self._rng.uniform(1 - _JITTER, 1 + _JITTER)
-        return self._go_on(self._interval * jitter, now, *notes)
+        return self._go_on(self.interval * jitter, now, *notes)
 
     def on_error(self, error: APIError, now: float) -> Decision:
         """
@@ -123,17 +123,17 @@ class RunPoller:
             self._key_was_refused = True
             return Decision(None, run=self._run, resolve_connection=True)
         if isinstance(error, NotFoundError) and now < self._not_found_until:
-            return self._go_on(self._interval, now, *self._once("young", logging.INFO, f"{error}; waiting"))
+            return self._go_on(self.interval, now, *self._once("young", logging.INFO, f"{error}; waiting"))
         if not error.is_transient:
             return Decision(Outcome.REFUSED, run=self._run, error=error)
         if isinstance(error, RateLimitError):
             # The pace was wrong, not the run: this is no failure to report as one.
-            pause = rate_limit_pause(error, self._rng)
+            pause = max(rate_limit_pause(error, self._rng), self.interval)
             text = f"rate limit reached, polls pause for {pause:.0f} s: {error}"
             return self._go_on(pause, now, *self._once("rate limit", logging.INFO, text))
         self._failures += 1
-        wait = self._interval + backoff(
-            self._failures, base=self._interval, cap=_LONGEST_BACKOFF, rng=self._rng
+        wait = self.interval + backoff(
+            self._failures, base=self.interval, cap=_LONGEST_BACKOFF, rng=self._rng
         )
         if self._failures > 1:
             return self._go_on(wait, now)

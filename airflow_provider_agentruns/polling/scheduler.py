@@ -1,97 +1,255 @@
-"""Poll through one door: an API key's runs in one event loop share a budget, a session and a pause."""
+"""One scheduler for each API key in an event loop: it owns order, budget, sessions and backoff."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+import time
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 from airflow_provider_agentruns.client._async import AsyncClient
 from airflow_provider_agentruns.client.calls import Call
-from airflow_provider_agentruns.client.exceptions import RateLimitError
+from airflow_provider_agentruns.client.exceptions import APIError, RateLimitError
+from airflow_provider_agentruns.client.models import Run
 from airflow_provider_agentruns.client.retry import rate_limit_pause
 from airflow_provider_agentruns.client.settings import ClientSettings
 from airflow_provider_agentruns.polling.budget import PollBudget
+from airflow_provider_agentruns.polling.circuit import Circuit
+from airflow_provider_agentruns.polling.durations import RunDurations
+from airflow_provider_agentruns.polling.order import WaitingRun, WaitingRuns
+from airflow_provider_agentruns.polling.poller import Decision, Note, RunPoller
 
-T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+# Under a budget as vendors give it, four polls at a time are plenty; without one, the vendor's latency
+# counts.
+_LARGE_BUDGET = 600
+_CONNECTIONS = 4
+_MANY_CONNECTIONS = 32
+# What is remembered of keys that no run waits under any more is let go beyond so many.
+_MOST_KEYS = 64
+
+Clock = Callable[[], float]
 
 
 class PollScheduler:
     """
-    Send the polls of all runs that wait under one API key.
+    Poll all runs that wait under one API key.
 
-    Get one from :func:`shared_scheduler`.
+    Get one from :func:`scheduler_for`. Tasks and sockets live from the first waiting run to the last; what
+    was learned of the key's budget and its agents' durations stays.
 
-    :param settings: where the vendor is, and its key.
     :param clock: monotonic seconds.
+    :param wall_clock: seconds since the epoch.
     """
 
     def __init__(
         self,
         settings: ClientSettings,
         *,
-        clock: Callable[[], float],
+        clock: Clock,
+        wall_clock: Clock = time.time,
         rng: random.Random | None = None,
     ) -> None:
-        self._client = AsyncClient(settings)
-        self._budget = PollBudget(settings.polls_per_minute)
         self._clock = clock
+        self._wall_clock = wall_clock
         self._rng = rng or random.Random()  # noqa: S311 - spreads polls, guards nothing
-        self._turn = asyncio.Lock()
+        self._budget = PollBudget(settings.polls_per_minute, clock())
+        self._circuit = Circuit(self._rng)
+        self._durations = RunDurations()
+        self._runs = WaitingRuns(self._durations)
+        self._clients: dict[tuple[object, ...], AsyncClient] = {}
+        self._pump: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+        self._in_flight = 0
 
-    async def poll(self, call: Call[T]) -> T:
-        """
-        Send a call once, as soon as the key's budget allows, and return what the answer means.
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether nothing would be lost with this scheduler but what it learned."""
+        return not self._runs and self._budget.is_idle(self._clock())
 
-        :raises APIError: it went wrong. After a 429 no poll of this key goes before the pause is over.
+    async def watch(
+        self,
+        poller: RunPoller,
+        call: Call[Run],
+        settings: ClientSettings,
+        *,
+        on_note: Callable[[Note], None],
+        delay: float = 0.0,
+    ) -> Decision:
         """
-        async with self._turn:
-            # Asked again after each sleep: meanwhile a 429 may have paused the key.
-            while (wait := self._budget.wait(self._clock())) > 0:
-                await asyncio.sleep(wait)
-            self._budget.spend(self._clock())
+        Poll a run until its poller says that the wait is over or the connection must be looked up again.
+
+        :param call: asks how the run stands.
+        :param settings: the newest ``polls_per_minute`` counts for the whole key.
+        :param on_note: takes lines for the log of whoever waits.
+        :param delay: seconds before the first poll.
+        """
+        now = self._clock()
+        self._budget.polls_per_minute = settings.polls_per_minute
+        run = WaitingRun(
+            poller=poller,
+            call=call,
+            settings=settings,
+            interval=poller.interval,
+            on_note=on_note,
+            finished=asyncio.get_running_loop().create_future(),
+            agent="",
+            began=now,
+            seen=now,
+        )
+        self._runs.put(run, now + delay)
+        self._changed.set()
+        if self._pump is None:
+            self._pump = asyncio.create_task(self._keep_polling(), name="agentruns-poll-scheduler")
         try:
-            return await self._client.send(call)
-        except RateLimitError as error:
-            self._budget.pause(self._clock() + rate_limit_pause(error, self._rng))
+            return await run.finished
+        finally:
+            self._runs.remove(run)
+            await self._leave(run)
+
+    async def _leave(self, run: WaitingRun) -> None:
+        tasks = {run.poll} if run.poll else set()
+        clients: dict[tuple[object, ...], AsyncClient] = {}
+        if not self._runs:
+            # Taken away first: while we wait for their end, another run may come and start anew.
+            tasks |= {self._pump} if self._pump else set()
+            clients, self._clients, self._pump = self._clients, {}, None
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for client in clients.values():
+            await client.close()
+
+    async def _keep_polling(self) -> None:
+        try:
+            await self._poll_in_turn()
+        except Exception as error:  # noqa: BLE001 - goes to all who wait
+            for run in self._runs:
+                if not run.finished.done():
+                    run.finished.set_exception(error)
+
+    async def _poll_in_turn(self) -> None:
+        while True:
+            self._changed.clear()
+            now = self._clock()
+            wait = self._wait(now)
+            if wait is None or wait > 0:
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._changed.wait()
+                except TimeoutError:
+                    pass
+                continue
+            rate = self._budget.rate(now)
+            run = self._runs.take(now, spacing=60.0 / rate, is_scarce=self._runs.demand > rate)
+            if run is not None:
+                self._budget.spend(now)
+                self._in_flight += 1
+                run.poll = asyncio.create_task(self._poll(run))
+
+    def _wait(self, now: float) -> float | None:
+        """Return seconds until a poll may go, or None if only a change can tell."""
+        due = self._runs.next_due(now)
+        if due is None or self._in_flight >= self._connections:
+            return None
+        if self._circuit.is_open and self._in_flight:
+            return None
+        return max(due - now, self._budget.wait(now), self._circuit.wait(now))
+
+    @property
+    def _connections(self) -> int:
+        return _MANY_CONNECTIONS if self._budget.polls_per_minute > _LARGE_BUDGET else _CONNECTIONS
+
+    async def _poll(self, run: WaitingRun) -> None:
+        try:
+            decision = await self._ask(run)
+        except asyncio.CancelledError:
             raise
+        except Exception as error:  # noqa: BLE001 - goes to the one who waits for this run
+            if not run.finished.done():
+                run.finished.set_exception(error)
+            return
+        finally:
+            run.poll = None
+            self._in_flight -= 1
+            self._changed.set()
+        for note in decision.notes:
+            run.on_note(note)
+        if decision.outcome is None and not decision.resolve_connection:
+            self._runs.put(run, self._clock() + decision.wait)
+        elif not run.finished.done():
+            run.finished.set_result(decision)
 
-    async def close(self) -> None:
-        """Close the sockets."""
-        await self._client.close()
+    async def _ask(self, run: WaitingRun) -> Decision:
+        try:
+            answer = await self._client(run.settings).send(run.call)
+        except APIError as error:
+            now = self._clock()
+            if isinstance(error, RateLimitError):
+                self._budget.refuse(now, rate_limit_pause(error, self._rng))
+            elif error.is_transient and self._circuit.failed(now):
+                log.warning(
+                    "%s: %d waiting runs are not polled but for single probes", error, len(self._runs)
+                )
+            return run.poller.on_error(error, self._wall_clock())
+        if self._circuit.succeeded():
+            self._resume_all()
+        self._learn(run, answer)
+        return run.poller.on_answer(answer, self._wall_clock())
+
+    def _client(self, settings: ClientSettings) -> AsyncClient:
+        # Connections may reach the same key by other ways, and a mended way must not wait for the old.
+        if settings.transport not in self._clients:
+            self._clients[settings.transport] = AsyncClient(settings, connections=self._connections)
+        return self._clients[settings.transport]
+
+    def _resume_all(self) -> None:
+        """Let all runs be asked within an interval: the vendor answers again."""
+        now = self._clock()
+        log.info("The vendor answers again; %d waiting runs are polled as before", len(self._runs))
+        for run in self._runs:
+            if run.poll is None:
+                self._runs.put(run, now + self._rng.uniform(0, run.interval))
+
+    def _learn(self, run: WaitingRun, answer: Run) -> None:
+        now = self._clock()
+        if answer.agent_id:
+            run.agent = answer.agent_id
+        if not run.was_seen:
+            # How old the run is, the vendor knows; a clock that is ahead of ours does not make it younger.
+            started = answer.started_at or answer.created_at
+            if started is not None:
+                run.began = min(run.began, now - max(0.0, self._wall_clock() - started.timestamp()))
+        seen_age, age = run.seen - run.began, now - run.began
+        if not answer.status.is_terminal:
+            self._durations.saw_running(run.agent, seen_age if run.was_seen else age, age)
+            run.seen, run.was_seen = now, True
+        elif run.was_seen:
+            finished = answer.finished_at
+            late = self._wall_clock() - finished.timestamp() if finished else (now - run.seen) / 2
+            self._durations.saw_end(run.agent, seen_age, min(age, max(seen_age, age - late)))
 
 
-@dataclass(slots=True)
-class _Lent:
-    scheduler: PollScheduler
-    borrowers: int = 0
+_schedulers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], PollScheduler]] = (
+    WeakKeyDictionary()
+)
 
 
-_lent: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], _Lent]] = WeakKeyDictionary()
-
-
-@asynccontextmanager
-async def shared_scheduler(settings: ClientSettings) -> AsyncIterator[PollScheduler]:
+def scheduler_for(settings: ClientSettings) -> PollScheduler:
     """
-    Lend the scheduler of a key in the running event loop, made for the first and closed by the last.
+    Return the scheduler of a key in the running event loop.
 
-    :param settings: two connections with the same URL and key share one scheduler, which keeps the
-        settings of the first.
+    :param settings: connections with the same URL and key share one scheduler.
     """
     loop = asyncio.get_running_loop()
-    of_loop = _lent.setdefault(loop, {})
+    of_loop = _schedulers.setdefault(loop, {})
     if settings.credential not in of_loop:
-        of_loop[settings.credential] = _Lent(PollScheduler(settings, clock=loop.time))
-    lent = of_loop[settings.credential]
-    lent.borrowers += 1
-    try:
-        yield lent.scheduler
-    finally:
-        lent.borrowers -= 1
-        if not lent.borrowers:
-            del of_loop[settings.credential]
-            await lent.scheduler.close()
+        if len(of_loop) >= _MOST_KEYS:
+            for credential in [key for key, scheduler in of_loop.items() if scheduler.is_idle]:
+                del of_loop[credential]
+        of_loop[settings.credential] = PollScheduler(settings, clock=loop.time)
+    return of_loop[settings.credential]

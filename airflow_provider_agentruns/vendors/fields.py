@@ -11,14 +11,16 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     JsonValue,
+    TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
 from pydantic.alias_generators import to_camel
 
-from airflow_provider_agentruns.client.text import storable
+from airflow_provider_agentruns.client.text import parse_json
 
 
 class Answer(BaseModel):
@@ -50,7 +52,10 @@ Text = Annotated[str | None, BeforeValidator(_as_text)]
 """Anything but a text is kept as JSON text, so that no message is lost."""
 Timestamp = Lenient[Annotated[datetime, AfterValidator(_in_utc)]]
 Count = Lenient[int]
-Number = Lenient[float]
+Number = Lenient[Annotated[float, Field(allow_inf_nan=False)]]
+
+
+_JSON: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 
 
 def json_text(value: JsonValue) -> JsonValue:
@@ -58,7 +63,7 @@ def json_text(value: JsonValue) -> JsonValue:
     if not isinstance(value, str):
         return value
     try:
-        parsed: JsonValue = storable(json.loads(value))
-    except (ValueError, RecursionError):
+        # Validated too: pydantic takes less deep a nesting than the parser does.
+        return _JSON.validate_python(parse_json(value))
+    except ValueError:
         return value
-    return parsed

@@ -95,7 +95,7 @@ def _call(**settings: Any) -> Call[Any]:
 
 
 def test_a_quoted_path_arrives_as_it_is_below_the_prefix(server: Server, send: Send[Any]) -> None:
-    send(server.settings(base_url=server.url + "/some/prefix"), _call(query={"limit": "5"}))
+    send(server.settings(base_url=server.url + "/some/prefix"), _call(path="/run/a%2Fb~c/status?limit=5"))
     [(path, headers)] = server.asked
     assert path == "/some/prefix/run/a%2Fb~c/status?limit=5"
     assert headers["X-API-Key"] == KEY
@@ -131,14 +131,13 @@ def test_a_proxy_is_used_and_its_password_shown_nowhere(server: Server, send: Se
     assert "through the proxy" in str(caught.value)
 
 
+@pytest.mark.parametrize("proxy", ["{server}", "{host}"], ids=["url", "without-scheme"])
 def test_a_proxy_of_the_environment_is_used(
-    server: Server, send: Send[Any], monkeypatch: pytest.MonkeyPatch
+    proxy: str, server: Server, send: Send[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HTTP_PROXY", server.url)
-    monkeypatch.setenv("http_proxy", server.url)
+    monkeypatch.setenv("http_proxy", proxy.format(server=server.url, host=server.url[7:]))
     assert send(server.settings(base_url="http://vendor.invalid"), _call()) == {}
     assert server.asked[0][0].startswith("http://vendor.invalid/")
-    monkeypatch.setenv("NO_PROXY", "vendor.invalid")
     monkeypatch.setenv("no_proxy", "vendor.invalid")
     with pytest.raises(APIConnectionError, match="no address"):
         send(server.settings(base_url="http://vendor.invalid"), _call())
@@ -156,6 +155,18 @@ def test_a_netrc_file_does_not_replace_the_key(
     )
     send(settings, _call())
     assert server.asked[0][1]["Authorization"] == f"Bearer {KEY}"
+
+
+def test_a_proxy_for_all_protocols_is_used(
+    server: Server, send: Send[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("all_proxy", server.url)
+    assert send(server.settings(base_url="http://vendor.invalid"), _call()) == {}
+
+
+def test_a_long_header_is_taken(server: Server, send: Send[Any]) -> None:
+    server.answer = lambda handler: _send(handler, b"{}", Content_Security_Policy="x" * 20_000)
+    assert send(server.settings(), _call()) == {}
 
 
 def test_cookies_are_not_kept(server: Server, send: Send[Any]) -> None:

@@ -6,10 +6,15 @@ import json
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, TaskDeferred
 
 from airflow_provider_agentruns.client._sync import Client
-from airflow_provider_agentruns.exceptions import AgentRunRefused, AgentRunUnreadable
+from airflow_provider_agentruns.exceptions import (
+    AgentRunRefused,
+    AgentRunStartUncertain,
+    AgentRunTimeout,
+    AgentRunUnreadable,
+)
 from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.operators import AgentRunOperator, AgentRunResultOperator
 from airflow_provider_agentruns.simulator import Simulator
@@ -83,11 +88,12 @@ def test_without_waiting_the_run_id_is_returned(
 def test_a_start_that_may_have_been_accepted_is_not_sent_again(
     fault: str, after_effect: bool, vendor: str, simulator: Simulator, connections: dict[str, str]
 ) -> None:
-    """The error says that the run may go on, whether it does or not: we cannot know."""
+    """Nor by Airflow's retries. The error says that the run may go on: we cannot know."""
     simulator.add_fault(fault, operation=START_OPERATION[vendor], after_effect=after_effect)
     outcome = run_task(_operator(connections[vendor], **START[vendor]))
-    assert isinstance(outcome.error, AgentRunUnreadable)
-    assert "look before you start it again" in str(outcome.error)
+    assert isinstance(outcome.error, AgentRunStartUncertain)
+    assert isinstance(outcome.error, AirflowFailException)
+    assert "look there first" in str(outcome.error)
     assert len(simulator.requests(operation=START_OPERATION[vendor])) == 1
     assert len(simulator.starts()) == (1 if after_effect else 0)
 
@@ -136,10 +142,37 @@ def test_bad_input_is_refused_before_anything_is_sent(
     assert simulator.requests() == []
 
 
+@pytest.mark.parametrize(
+    "arguments", [{"message": ["a"]}, {"message": "m", "options": "{}"}, {"agent_id": 5}]
+)
+def test_input_of_the_wrong_type_is_refused_without_showing_it(
+    arguments: dict[str, Any], simulator: Simulator, connections: dict[str, str]
+) -> None:
+    outcome = run_task(_operator(connections["snorbe"], **arguments))
+    assert isinstance(outcome.error, AgentRunRefused)
+    assert "Input should be" in str(outcome.error)
+    assert "input_value" not in str(outcome.error)
+
+
+def test_a_start_that_cannot_have_arrived_says_that_nothing_was_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    value = {"conn_type": "snorbe", "host": "http://127.0.0.1:9", "password": "snorbe_key_0001"}
+    monkeypatch.setenv("AIRFLOW_CONN_AWAY", json.dumps(value))
+    monkeypatch.setattr(AgentRunHook, "get_conn", _impatient_client)
+    outcome = run_task(_operator("away", message="hello"))
+    assert type(outcome.error) is AgentRunUnreadable
+    assert "Nothing was started" in str(outcome.error)
+
+
 def test_a_connection_that_is_not_there_is_named(simulator: Simulator) -> None:
     outcome = run_task(_operator("no_such_connection", message="hello"))
     assert isinstance(outcome.error, AgentRunRefused)
     assert "no_such_connection" in str(outcome.error)
+
+
+def _impatient_client(hook: AgentRunHook) -> Client:
+    return Client(hook.vendor_connection.settings, sleep=lambda _: None)
 
 
 def test_a_vendors_refusal_of_a_start_is_told(simulator: Simulator, connections: dict[str, str]) -> None:
@@ -168,16 +201,15 @@ def test_a_run_that_goes_on_after_all_is_waited_for_again(
     with pytest.raises(TaskDeferred) as deferred:
         operator.execute_complete(context, event)
     assert deferred.value.trigger.end_time == 9e9, "the deadline stays"
+    with pytest.raises(AgentRunTimeout):
+        operator.execute_complete(context, {**event, "end_time": 1.0})
 
 
 @vendors
 def test_a_result_that_cannot_be_read_names_the_run(
     vendor: str, simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def impatient_client(hook: AgentRunHook) -> Client:
-        return Client(hook.vendor_connection.settings, sleep=lambda _: None)
-
-    monkeypatch.setattr(AgentRunHook, "get_conn", impatient_client)
+    monkeypatch.setattr(AgentRunHook, "get_conn", _impatient_client)
     run_id = simulator.create_run(vendor, duration=0)
     operation = {"flowyble": "flowyble.agent.status", "snorbe": "snorbe.run.get"}[vendor]
     simulator.add_fault("server_error", operation=operation)

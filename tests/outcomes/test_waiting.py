@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 from airflow.exceptions import AirflowRescheduleException
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
+from airflow_provider_agentruns.connection_cache import ConnectionCache
+from airflow_provider_agentruns.connections import (
+    VendorConnection,
+    aget_vendor_connection,
+    get_vendor_connection,
+)
 from airflow_provider_agentruns.exceptions import AgentRunTimeout
 from airflow_provider_agentruns.operators import AgentRunResultOperator
 from airflow_provider_agentruns.polling.poller import Decision, RunPoller
@@ -126,6 +133,7 @@ def test_a_trigger_is_rebuilt_from_what_is_stored_of_it() -> None:
         "run_kind": "tool",
         "poll_interval": 3.0,
         "end_time": 5.0,
+        "poll_from": 2.0,
         "not_found_until": 1.0,
     }
     trigger = AgentRunTrigger(**kwargs)  # type: ignore[arg-type]
@@ -136,17 +144,87 @@ def test_a_trigger_is_rebuilt_from_what_is_stored_of_it() -> None:
 def test_a_trigger_never_raises_but_tells_what_is_wrong(
     connection: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("airflow_provider_agentruns.triggers._CONNECTION_GRACE", 0.0)
     if connection:
         monkeypatch.setenv("AIRFLOW_CONN_ODD", json.dumps({"conn_type": "snorbe", "extra": connection}))
-    trigger = AgentRunTrigger(conn_id="odd", run_id="r1", end_time=time.time() + 5)
-
-    async def first_event() -> Any:
-        return [event.payload async for event in trigger.run()]
-
-    [payload] = asyncio.run(first_event())
+    payload = _fire(AgentRunTrigger(conn_id="odd", run_id="r1", end_time=time.time() + 5))
     assert payload["outcome"] == "refused"
     assert payload["run_id"] == "r1"
     assert "odd" in payload["error"]
+
+
+def _fire(trigger: AgentRunTrigger) -> Any:
+    async def events() -> Any:
+        return [event.payload async for event in trigger.run()]
+
+    [payload] = asyncio.run(events())
+    return payload
+
+
+def test_a_connection_that_cannot_be_looked_up_for_a_moment_does_not_end_the_wait(
+    simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow says "not found" also when its API server is away."""
+    errors = [AirflowNotFoundException("not defined"), RuntimeError("the API server is away")]
+
+    async def look_up(conn_id: str) -> Any:
+        if errors:
+            raise errors.pop()
+        return await aget_vendor_connection(conn_id)
+
+    monkeypatch.setattr("airflow_provider_agentruns.connection_cache.aget_vendor_connection", look_up)
+    monkeypatch.setattr("airflow_provider_agentruns.triggers._LONGEST_CONNECTION_BACKOFF", 0.01)
+    run_id = simulator.create_run("snorbe", duration=0)
+    trigger = AgentRunTrigger(conn_id=connections["snorbe"], run_id=run_id, end_time=time.time() + 20)
+    assert _fire(trigger)["outcome"] == "ended"
+    assert errors == []
+
+
+def test_a_connection_that_stays_away_ends_the_wait_at_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("airflow_provider_agentruns.triggers._LAST_POLL", 0.1)
+    trigger = AgentRunTrigger(conn_id="no_such", run_id="r1", end_time=time.time() + 0.2)
+    assert _fire(trigger)["outcome"] == "timed_out"
+
+
+def test_a_connection_that_airflow_denies_ends_the_wait_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def deny(conn_id: str) -> Any:
+        raise PermissionError(f"{conn_id} is not for this team")
+
+    monkeypatch.setattr("airflow_provider_agentruns.connection_cache.aget_vendor_connection", deny)
+    payload = _fire(AgentRunTrigger(conn_id="odd", run_id="r1", end_time=time.time() + 20))
+    assert payload["outcome"] == "refused"
+
+
+def test_the_first_poll_waits_until_the_deferring_process_is_surely_gone(
+    simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trigger that fires sooner makes Airflow's scheduler fail the task."""
+    monkeypatch.setattr("airflow_provider_agentruns.waiting._SUPERVISOR_NOTICES_EXIT", 1.0)
+    run_id = simulator.create_run("snorbe", duration=0)
+    before = time.time()
+    outcome = _wait(connections["snorbe"], run_id, "deferred")
+    assert outcome.error is None
+    assert simulator.requests(run_id=run_id)[0].time >= before + 0.99
+
+
+async def test_a_thousand_triggers_look_their_connection_up_once(
+    connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up = []
+
+    async def look_up(conn_id: str) -> Any:
+        looked_up.append(conn_id)
+        await asyncio.sleep(0.01)
+        return await aget_vendor_connection(conn_id)
+
+    monkeypatch.setattr("airflow_provider_agentruns.connection_cache.aget_vendor_connection", look_up)
+    cache = ConnectionCache()
+    found = await asyncio.gather(*(cache.get(connections["snorbe"]) for _ in range(1000)))
+    assert len(looked_up) == 1
+    await asyncio.gather(*(cache.get(connections["snorbe"], newer_than=found[0].at) for _ in range(1000)))
+    assert len(looked_up) == 2, "a refused key is looked up again, once for all"
 
 
 def test_an_error_that_nobody_foresaw_is_told_without_its_text(
@@ -210,6 +288,36 @@ def test_a_sensor_in_reschedule_mode_polls_once_and_goes(
     outcome = run_task(sensor)
     assert isinstance(outcome.error, AirflowRescheduleException)
     assert len(simulator.requests(run_id=run_id)) == 1
+
+
+def test_a_sensor_in_reschedule_mode_comes_back_after_the_pause(
+    simulator: Simulator, connections: dict[str, str]
+) -> None:
+    run_id = simulator.create_run("snorbe", scenario="never")
+    simulator.add_fault("rate_limit", retry_after=60, times=1)
+    sensor = AgentRunSensor(
+        task_id="t", conn_id=connections["snorbe"], run_id=run_id, mode="reschedule", poke_interval=1
+    )
+    outcome = run_task(sensor)
+    assert isinstance(outcome.error, AirflowRescheduleException)
+    assert outcome.error.reschedule_date.timestamp() >= time.time() + 50
+
+
+def test_a_sensor_looks_its_connection_up_once_for_all_pokes(
+    simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up = []
+
+    def look_up(conn_id: str) -> VendorConnection:
+        looked_up.append(conn_id)
+        return get_vendor_connection(conn_id)
+
+    monkeypatch.setattr("airflow_provider_agentruns.hooks.get_vendor_connection", look_up)
+    run_id = simulator.create_run("snorbe", duration=0.3)
+    sensor = AgentRunSensor(task_id="t", conn_id=connections["snorbe"], run_id=run_id, poke_interval=0.02)
+    assert run_task(sensor).error is None
+    assert len(simulator.requests(run_id=run_id)) > 3
+    assert looked_up == [connections["snorbe"]]
 
 
 def test_a_sensor_pokes_by_itself_too(simulator: Simulator, connections: dict[str, str]) -> None:

@@ -18,7 +18,7 @@ from airflow_provider_agentruns.client.exceptions import (
     status_error_class,
 )
 from airflow_provider_agentruns.client.settings import ClientSettings
-from airflow_provider_agentruns.client.text import one_line, storable
+from airflow_provider_agentruns.client.text import one_line, parse_json
 
 REQUEST = Request(operation="get the status of run r1", method="GET", path="/")
 
@@ -110,6 +110,8 @@ def test_a_redirect_is_not_followed_and_names_only_the_host() -> None:
         (b"", "is no JSON"),
         (b"\xff\xfe", "is no JSON"),
         (b'{"status": NaN}', "is no JSON"),
+        (b'{"status": 1e999}', "is no JSON"),
+        (b'{"status": "\xed\xa0\x80"}', "is no JSON"),
         (b"[" * 100_000, "is no JSON"),
         ({}, "status: Field required"),
         ({"status": 5}, "status: Input should be a valid string"),
@@ -126,10 +128,34 @@ def test_an_answer_that_is_not_as_documented_is_transient_and_names_the_field(
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("location", "said"),
+    [
+        ("/webhooks/SECRETTOKEN/", "redirects to 'another path'"),
+        ("http://[foo", r"redirects to '\[foo'"),
+        ("https://user:pw@host/x?token=abc", "redirects to 'host'"),
+    ],
+)
+def test_a_redirect_shows_no_path_and_no_password(location: str, said: str) -> None:
+    with pytest.raises(APIStatusError, match=said):
+        _call().finish(_response(301, b"", location=location), now=0)
+
+
+def test_what_an_adapter_did_not_foresee_is_the_answers_fault() -> None:
+    def parse(_: Response) -> None:
+        raise ValueError("secret inside")
+
+    with pytest.raises(ResponseFormatError) as caught:
+        Call(REQUEST, parse).finish(_response(200, {}), now=0)
+    assert "cannot be understood" in str(caught.value)
+    assert "secret inside" not in str(caught.value)
+
+
 def test_what_postgresql_cannot_store_is_replaced() -> None:
     body = json.dumps({"status": "a\0b\ud800c", "\0": ["\0"]}).encode()
     assert Response(200, {}, body).json() == {"status": "a\ufffdb?c", "\ufffd": ["\ufffd"]}
-    assert storable({"n": 1, "t": True, "z": None}) == {"n": 1, "t": True, "z": None}
+    assert parse_json('{"n": 1, "t": true, "z": null}') == {"n": 1, "t": True, "z": None}
+    assert parse_json('"\\\\u0000"') == "\\u0000", "an escaped backslash is no escape"
 
 
 @pytest.mark.parametrize("value", [float("nan"), object(), {"x": {1, 2}}, "\ud800"])

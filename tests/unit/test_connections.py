@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import certifi
 import pytest
 from airflow.sdk import Connection
 
@@ -92,13 +93,14 @@ async def test_a_connection_can_be_json(monkeypatch: pytest.MonkeyPatch) -> None
         ({"verify": "False"}, "verify", False),
         ({"verify": True}, "verify", True),
         ({"verify": None}, "verify", True),
-        ({"verify": __file__}, "verify", __file__),
+        ({"verify": certifi.where()}, "verify", certifi.where()),
+        (None, "timeout", 30.0),
         ({"proxy": "http://u:p@proxy:3128"}, "proxy", "http://u:p@proxy:3128"),
         ({"proxy": ""}, "proxy", None),
     ],
 )
 def test_extras_are_read_as_the_form_or_a_uri_writes_them(
-    extra: dict[str, Any], name: str, value: object
+    extra: dict[str, Any] | None, name: str, value: object
 ) -> None:
     assert getattr(read(extra=extra).settings, name) == value
 
@@ -116,14 +118,23 @@ def test_extras_are_read_as_the_form_or_a_uri_writes_them(
         ({"host": "https://"}, "the host is no URL"),
         ({"host": "https://user:secretpw@h"}, "and nothing else"),
         ({"host": "https://h/?a=b"}, "and nothing else"),
-        ({"host": "https://h:port"}, "the port in the host is no number"),
+        ({"host": "https://h:port"}, "the host is no URL"),
+        ({"host": "https://[::1"}, "the host is no URL"),
+        ({"host": "https://a..b"}, "the host's name cannot be one"),
+        ({"host": "https://" + "a" * 70}, "the host's name cannot be one"),
+        ({"host": "h", "port": 99999}, "the port 99999 is not between"),
+        ({"host": "h", "port": -1}, "the port -1 is not between"),
         ({"extra": {"timeut": 5}}, "unknown extra 'timeut'; known: timeout, polls_per_minute, verify, proxy"),
         ({"extra": "not json"}, "the extra field is no JSON object"),
         ({"extra": [1]}, "the extra field is no JSON object"),
         ({"extra": {"timeout": "soon"}}, "extra timeout: "),
         ({"extra": {"timeout": 0}}, "extra timeout: "),
         ({"extra": {"polls_per_minute": 0}}, "extra polls_per_minute: "),
+        ({"extra": {"timeout": True}}, "extra timeout: "),
         ({"extra": {"verify": "/no/such/file"}}, "extra verify: "),
+        ({"extra": {"verify": __file__}}, "extra verify: "),
+        ({"extra": {"proxy": "http://user:p/secretpw@proxy:3128"}}, "extra proxy: "),
+        ({"extra": {"proxy": "http://proxy:secretpw"}}, "extra proxy: "),
         ({"extra": {"proxy": "socks5://u:secretpw@h"}}, "extra proxy: "),
     ],
 )

@@ -118,7 +118,15 @@ def test_an_answer_without_a_status_or_about_another_run_is_refused(body: Any, s
 
 @pytest.mark.parametrize(
     ("text", "output"),
-    [('{"rows": [1, 2]}', {"rows": [1, 2]}), ("plain words", "plain words"), ("", ""), (None, None)],
+    [
+        ('{"rows": [1, 2]}', {"rows": [1, 2]}),
+        ("plain words", "plain words"),
+        ("", ""),
+        (None, None),
+        ('{"score": NaN}', '{"score": NaN}'),
+        ('{"score": 1e999}', '{"score": 1e999}'),
+        ("[" * 300 + "]" * 300, "[" * 300 + "]" * 300),
+    ],
 )
 def test_a_tools_output_is_parsed_if_it_is_json(text: str | None, output: object) -> None:
     call = ADAPTER.result(answer(ADAPTER.status(TOOL_REF), {"id": RUN_ID, "status": "Completed"}))
@@ -158,6 +166,32 @@ def test_a_webhook_is_signed_over_the_bytes_that_are_sent() -> None:
         ADAPTER.start_by_webhook(" ", {})
 
 
+@pytest.mark.parametrize("body", [{"id": RUN_ID}, {"id": RUN_ID, "status": None, "success": "yes"}])
+def test_a_start_that_names_a_run_is_enough(body: dict[str, Any]) -> None:
+    run = answer(ADAPTER.start(StartRequest(agent_id=AGENT_ID, message="m")), body)
+    assert (run.run_id, run.status, run.agent_id) == (RUN_ID, RunStatus.QUEUED, AGENT_ID)
+    assert answer(ADAPTER.start_by_webhook("token", {}), {"runId": RUN_ID}).kind == "agent"
+
+
+def test_a_refusal_with_a_success_as_http_status_is_told() -> None:
+    body = {"success": False, "message": "Insufficient credits"}
+    with pytest.raises(BadRequestError, match="Insufficient credits"):
+        answer(ADAPTER.start(StartRequest(agent_id=AGENT_ID, message="m")), body)
+
+
+def test_an_id_is_taken_in_any_spelling_and_sent_in_the_vendors() -> None:
+    assert ADAPTER.ref(RUN_ID.upper().replace("-", "")).run_id == RUN_ID
+
+
+@pytest.mark.parametrize("status", ["Running", "Hibernating"])
+def test_a_result_that_contradicts_the_status_is_asked_for_again(status: str) -> None:
+    call = ADAPTER.result(answer(ADAPTER.status(TOOL_REF), {"id": RUN_ID, "status": "Completed"}))
+    assert call is not None
+    assert call.request.idempotent
+    with pytest.raises(ResponseFormatError, match=f"its result says '{status}'"):
+        answer(call, {"id": RUN_ID, "status": status})
+
+
 @pytest.mark.parametrize("body", [{"success": True}, {"id": "../x"}, {"id": 7}, {"id": ""}])
 def test_a_start_without_a_usable_run_id_is_not_trusted(body: dict[str, Any]) -> None:
     with pytest.raises(ResponseFormatError):
@@ -193,7 +227,8 @@ def test_details_list_the_steps() -> None:
         "tokenUsage": {"inputTokens": 10, "outputTokens": 5},
         "duration": 350,
     }
-    run = answer(ADAPTER.details(REF), {"id": RUN_ID, "status": "Completed", "steps": [step, {}]})
+    run = answer(ADAPTER.details(REF), {"id": RUN_ID, "status": "Completed", "steps": [step, {}, "odd"]})
+    assert answer(ADAPTER.details(REF), {"status": "Completed", "steps": None}).steps == ()
     assert run.steps[0].model_dump() == {
         "number": 1,
         "iteration": 2,

@@ -63,7 +63,7 @@ def test_any_other_word_is_unknown_and_never_success(word: str) -> None:
 
 
 @pytest.mark.parametrize("draft", ["Plan", "Report", "Matrix", "VisualMap"])
-@pytest.mark.parametrize("word", ["completed", "running", "failed", "unheard-of"])
+@pytest.mark.parametrize("word", ["completed", "running", "pending", "unheard-of"])
 def test_a_pending_draft_beats_the_status(draft: str, word: str) -> None:
     run = status_of(status=word, **{f"pending{draft}Draft": True})
     assert (run.status, run.raw_status) == (RunStatus.WAITING, word)
@@ -71,6 +71,12 @@ def test_a_pending_draft_beats_the_status(draft: str, word: str) -> None:
     assert request.kind is HumanRequestKind.APPROVAL
     assert draft.lower() in request.prompt
     assert run.finished_at is None
+
+
+@pytest.mark.parametrize("word", ["failed", "error", "cancelled"])
+def test_a_draft_left_over_from_a_run_that_failed_is_nobodys(word: str) -> None:
+    """Cancelling a run at its review must end the wait."""
+    assert status_of(status=word, pendingPlanDraft=True).status.is_terminal
 
 
 def test_a_question_and_missing_secrets_make_a_run_wait() -> None:

@@ -18,8 +18,8 @@ from airflow_provider_agentruns.vendors.flowyble.answers import (
     Details,
     Started,
     Status,
-    WebhookStarted,
-    queued_run,
+    result_of_tool,
+    run_of_start,
     run_of_status,
     run_step,
 )
@@ -93,9 +93,8 @@ class FlowybleAdapter(VendorAdapter):
         """Build the call of docs.flowyble.com, api-reference/tools/get-run-result, for tools."""
         if run.kind != "tool":
             return None
-        return self._read(
-            run.ref, "result", f"get the result of tool run {run.run_id}", Status, run_of_status
-        )
+        operation = f"get the result of tool run {run.run_id}"
+        return self._read(run.ref, "result", operation, Status, lambda _, answer: result_of_tool(run, answer))
 
     def details(self, ref: RunRef) -> Call[Run]:
         """
@@ -109,7 +108,8 @@ class FlowybleAdapter(VendorAdapter):
             raise InvalidInputError("Flowyble has details of agent runs only")
 
         def run_with_steps(ref: RunRef, answer: Details) -> Run:
-            return run_of_status(ref, answer).model_copy(update={"steps": tuple(map(run_step, answer.steps))})
+            steps = tuple(run_step(step) for step in answer.steps or () if step)
+            return run_of_status(ref, answer).model_copy(update={"steps": steps})
 
         return self._read(ref, "details", f"get the details of run {ref.run_id}", Details, run_with_steps)
 
@@ -140,12 +140,7 @@ class FlowybleAdapter(VendorAdapter):
             authenticated=False,
         )
 
-        def parse(response: Response) -> Run:
-            started = response.model(WebhookStarted)
-            kind = started.type.strip().lower()
-            return queued_run(started.run_id, kind if kind in self.run_kinds else "agent", "Pending", None)
-
-        return Call(request, parse)
+        return Call(request, lambda response: run_of_start(self.ref, response.model(Started), None))
 
     def ref(self, run_id: object, kind: str | None = None) -> RunRef:
         """
@@ -154,11 +149,10 @@ class FlowybleAdapter(VendorAdapter):
         :raises InvalidInputError: the id is no UUID, or the kind is unknown.
         """
         ref = super().ref(run_id, kind)
-        _check_uuid("run_id", ref.run_id)
-        return ref
+        return ref.model_copy(update={"run_id": _uuid("run_id", ref.run_id)})
 
     def _start(self, kind: str, target_id: str, body: dict[str, Any]) -> Call[Run]:
-        _check_uuid(f"{kind}_id", target_id)
+        target_id = _uuid(f"{kind}_id", target_id)
         request = Request(
             operation=f"start {kind} {target_id}",
             method="POST",
@@ -169,8 +163,8 @@ class FlowybleAdapter(VendorAdapter):
         )
 
         def parse(response: Response) -> Run:
-            started = response.model(Started)
-            return queued_run(started.id, kind, started.status, target_id)
+            run = run_of_start(self.ref, response.model(Started), kind)
+            return run.model_copy(update={"agent_id": target_id})
 
         return Call(request, parse)
 
@@ -200,8 +194,9 @@ class FlowybleAdapter(VendorAdapter):
         return Call(request, parse)
 
 
-def _check_uuid(name: str, value: str) -> None:
+def _uuid(name: str, value: str) -> str:
+    """Return an id in the spelling that Flowyble answers with."""
     try:
-        UUID(value)
+        return str(UUID(value))
     except ValueError:
         raise InvalidInputError(f"{name} {one_line(value, 80)!r} is no UUID, as Flowyble's ids are") from None

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from http import HTTPStatus
+
 from pydantic import JsonValue
 
-from airflow_provider_agentruns.client.exceptions import ResponseFormatError
+from airflow_provider_agentruns.client.exceptions import (
+    BadRequestError,
+    InvalidInputError,
+    ResponseFormatError,
+)
 from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus, RunStep, Usage
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.vendors.base import normalize_status
@@ -29,17 +36,14 @@ _STATUSES = {
 
 
 class Started(Answer):
-    """The envelope of a start."""
+    """The envelope of a start, also by webhook, which names the run and its kind."""
 
-    id: str
-    status: str = "Pending"
-
-
-class WebhookStarted(Answer):
-    """The envelope of a start by webhook."""
-
-    run_id: str
-    type: str
+    success: Lenient[bool] = None
+    message: Text = None
+    id: Text = None
+    run_id: Text = None
+    type: Text = None
+    status: Text = None
 
 
 class Status(Answer):
@@ -81,7 +85,7 @@ class _Step(Answer):
 class Details(Status):
     """An agent run's status with its steps."""
 
-    steps: tuple[_Step, ...] = ()
+    steps: Lenient[tuple[Lenient[_Step], ...]] = None
 
 
 def run_of_status(ref: RunRef, answer: Status) -> Run:
@@ -110,25 +114,45 @@ def run_of_status(ref: RunRef, answer: Status) -> Run:
     )
 
 
-def queued_run(run_id: str, kind: str, raw_status: str, target_id: str | None) -> Run:
+def run_of_start(ref_of: Callable[[str, str | None], RunRef], answer: Started, kind: str | None) -> Run:
     """
-    Return a run that was just started.
+    Return the run that was just started.
 
-    :param target_id: the agent or tool.
+    :param ref_of: checks a run id and kind.
+    :param kind: ``agent`` or ``tool``; None to take the answer's word.
+    :raises BadRequestError: the vendor refused, though with a success as HTTP status.
     :raises ResponseFormatError: the answer holds no usable run id.
     """
+    if answer.success is False:
+        raise BadRequestError(
+            f"the vendor says {one_line(answer.message or '')!r}", status_code=HTTPStatus.OK
+        )
+    run_id = answer.id or answer.run_id
     try:
-        ref = RunRef(run_id=run_id, kind=kind)
-    except ValueError:
-        raise ResponseFormatError(f"the answer names no usable run id: {one_line(run_id, 80)!r}") from None
+        ref = ref_of(run_id or "", kind or ("tool" if (answer.type or "").lower() == "tool" else "agent"))
+    except InvalidInputError as error:
+        raise ResponseFormatError(f"the answer names no usable run id: {error}") from None
+    raw_status = answer.status or "Pending"
     return Run(
         vendor=CONN_TYPE,
         run_id=ref.run_id,
         kind=ref.kind,
-        agent_id=target_id,
         status=normalize_status(_STATUSES, raw_status),
         raw_status=one_line(raw_status, 80),
     )
+
+
+def result_of_tool(run: Run, answer: Status) -> Run:
+    """
+    Return a tool run that has ended, with what only its result tells.
+
+    :raises ResponseFormatError: the result says that the run goes on, as one from a stale replica would.
+    """
+    result = run_of_status(run.ref, answer)
+    if not result.status.is_terminal:
+        raise ResponseFormatError(f"the run has ended, but its result says {result.raw_status!r}")
+    told = {"output": result.output, "agent_id": result.agent_id, "agent_name": result.agent_name}
+    return run.model_copy(update={**told, "error_message": run.error_message or result.error_message})
 
 
 def run_step(step: _Step) -> RunStep:

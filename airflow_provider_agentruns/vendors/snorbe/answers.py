@@ -58,10 +58,12 @@ class StatusAnswer(Answer):
     def run(self, ref: RunRef) -> Run:
         """Return the run that this tells about."""
         status = normalize_status(_STATUSES, self.status)
-        drafts = self._drafts()
-        # A draft waits also while the status says "completed". A question that is left over from a
-        # browser or skill which has ended with its run is nobody's any more.
-        requests = drafts if status.is_terminal else (*drafts, *self._questions())
+        # A draft waits also while the status says "completed"; a run that failed or was cancelled meanwhile
+        # waits for nobody, nor does a browser or skill that has ended with its run.
+        is_over = status in {RunStatus.FAILED, RunStatus.CANCELLED}
+        requests = () if is_over else self._drafts()
+        if not status.is_terminal:
+            requests += self._questions()
         return Run(
             vendor=CONN_TYPE,
             run_id=ref.run_id,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import codecs
 from collections.abc import Iterator
 from typing import Any
 
 from airflow_provider_agentruns.client.exceptions import BadRequestError, ResponseFormatError
-from airflow_provider_agentruns.client.text import one_line
+from airflow_provider_agentruns.client.text import one_line, parse_json
 from airflow_provider_agentruns.vendors.snorbe.process import events
 
 _DATA = b"data:"
@@ -25,7 +25,8 @@ def run_id_of(body: bytes) -> str:
     :raises BadRequestError: the stream tells an error in its place.
     :raises ResponseFormatError: it ended without either.
     """
-    for name, data in events(list(_messages(body))):
+    # The stream is over, so an event is whole also without the blank line that should follow it.
+    for name, data in events(list(_messages(body + b"\n\n"))):
         if run_id := _run_id(data):
             return run_id
         if name == "error":
@@ -44,11 +45,11 @@ def _run_id(data: Any) -> str | None:
 
 def _messages(body: bytes) -> Iterator[Any]:
     """Yield the JSON data of every server-sent event that is complete."""
-    text = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    text = body.removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     for block in text.split(b"\n\n")[:-1]:
         lines = block.split(b"\n")
         data = [line[len(_DATA) :].removeprefix(b" ") for line in lines if line.startswith(_DATA)]
         try:
-            yield json.loads(b"\n".join(data))
-        except (ValueError, RecursionError):
+            yield parse_json(b"\n".join(data).decode())
+        except ValueError:
             continue

@@ -1,0 +1,140 @@
+"""Which waiting run is asked next."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from airflow_provider_agentruns.client.calls import Call
+from airflow_provider_agentruns.client.models import Run
+from airflow_provider_agentruns.client.settings import ClientSettings
+from airflow_provider_agentruns.polling.durations import RunDurations
+from airflow_provider_agentruns.polling.poller import Decision, Note, RunPoller
+
+# In periods of a round robin: a little below the bound that is promised, 3.
+_LONGEST_LEFT = 2.8
+# Of each agent's runs that are due, only those left longest are compared: a run that was asked after
+# them can hardly be worth more, and a choice must not cost more the more runs wait.
+_MOST_COMPARED = 2000
+
+
+@dataclass(eq=False, slots=True)
+class WaitingRun:
+    """
+    A run that somebody waits for.
+
+    Times are seconds on one monotonic clock.
+
+    :param interval: seconds between its polls, as far as the budget allows.
+    :param agent: whose runs last alike, as far as we know.
+    :param began: when the run began, as far as we know.
+    :param seen: when it was last seen going on.
+    """
+
+    poller: RunPoller
+    call: Call[Run]
+    settings: ClientSettings
+    interval: float
+    on_note: Callable[[Note], None]
+    finished: asyncio.Future[Decision]
+    agent: str
+    began: float
+    seen: float
+    was_seen: bool = False
+    poll: asyncio.Task[None] | None = None
+    turn: int = field(default=0)
+
+
+class WaitingRuns:
+    """
+    The runs that wait under one key, and whose turn it is.
+
+    :param durations: what is known of how long runs last.
+    :ivar demand: polls per minute that the runs would take if each were asked at its interval.
+    """
+
+    def __init__(self, durations: RunDurations) -> None:
+        self._durations = durations
+        self._turns = itertools.count(1)
+        self._sleeping: list[tuple[float, int, WaitingRun]] = []
+        # By agent, in the order in which they became due; a dict because it deletes and keeps order.
+        self._due: dict[str, dict[WaitingRun, None]] = {}
+        self._all: set[WaitingRun] = set()
+        self.demand = 0.0
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[WaitingRun]:
+        return iter(self._all)
+
+    def put(self, run: WaitingRun, due: float) -> None:
+        """Let a run wait until a time, in place of any time before."""
+        if run not in self._all:
+            self._all.add(run)
+            self.demand += 60.0 / run.interval
+        self._leave_queue(run)
+        run.turn = next(self._turns)
+        heapq.heappush(self._sleeping, (due, run.turn, run))
+
+    def remove(self, run: WaitingRun) -> None:
+        """Forget a run."""
+        if run in self._all:
+            self._all.discard(run)
+            self.demand -= 60.0 / run.interval
+        self._leave_queue(run)
+        run.turn = 0
+        # What is left of it in the heap must not outgrow the runs that wait.
+        if len(self._sleeping) > 2 * len(self._all) + 16:
+            self._sleeping = [item for item in self._sleeping if item[2].turn == item[1]]
+            heapq.heapify(self._sleeping)
+
+    def next_due(self, now: float) -> float | None:
+        """Return when the next run is due, or None if none will be by itself."""
+        self._wake(now)
+        if self._due:
+            return now
+        return self._sleeping[0][0] if self._sleeping else None
+
+    def take(self, now: float, *, spacing: float, is_scarce: bool) -> WaitingRun | None:
+        """
+        Return the run whose turn it is, taken out of the queue, or None if none is due.
+
+        :param spacing: seconds between polls under the budget.
+        :param is_scarce: whether the budget is what keeps runs waiting; if not, the one that is due first
+            goes first.
+        """
+        self._wake(now)
+        if not self._due:
+            return None
+        heads = [next(iter(queue)) for queue in self._due.values()]
+        chosen = min(heads, key=lambda run: run.seen)
+        longest_left = _LONGEST_LEFT * max(len(self._all) * spacing, chosen.interval)
+        if is_scarce and now - chosen.seen < longest_left:
+            compared = max(1, _MOST_COMPARED // len(heads))
+            candidates = (run for queue in self._due.values() for run in itertools.islice(queue, compared))
+            chosen = max(candidates, key=lambda run: self._worth(run, now))
+        self._leave_queue(chosen)
+        return chosen
+
+    def _worth(self, run: WaitingRun, now: float) -> float:
+        began = run.began
+        return self._durations.expected_lateness(run.agent, run.seen - began, now - began)
+
+    def _wake(self, now: float) -> None:
+        while self._sleeping and self._sleeping[0][0] <= now:
+            _, turn, run = heapq.heappop(self._sleeping)
+            if run.turn == turn:
+                self._due.setdefault(run.agent, {})[run] = None
+        while self._sleeping and self._sleeping[0][2].turn != self._sleeping[0][1]:
+            heapq.heappop(self._sleeping)
+
+    def _leave_queue(self, run: WaitingRun) -> None:
+        queue = self._due.get(run.agent)
+        if queue is not None:
+            queue.pop(run, None)
+            if not queue:
+                del self._due[run.agent]

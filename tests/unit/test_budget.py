@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_agentruns.polling.budget import PollBudget
+
+
+def _poll(budget: PollBudget, now: float) -> float:
+    """Send a poll as soon as it may go, and return when."""
+    while (wait := budget.wait(now)) > 0:
+        now += wait
+    budget.spend(now)
+    return now
+
+
+def _spend_until(budget: PollBudget, now: float, end: float) -> list[float]:
+    sent = []
+    while (now := _poll(budget, now)) < end:
+        sent.append(now)
+    return sent
+
+
+@settings(max_examples=60)
+@given(st.integers(min_value=1, max_value=200), st.integers())
+def test_no_minute_holds_more_polls_than_the_budget(polls_per_minute: int, seed: int) -> None:
+    rng = random.Random(seed)
+    budget = PollBudget(polls_per_minute, 0.0)
+    now = 0.0
+    sent: list[float] = []
+    while now < 500:
+        sent.append(now := _poll(budget, now))
+        # Idle times let a burst build up, which must not break the budget either.
+        now += rng.choice([0.0, 0.0, 0.0, rng.uniform(0, 30)])
+        if rng.random() < 0.01:
+            budget.refuse(now, rng.uniform(0, 20))
+    for first, later in zip(sent, sent[polls_per_minute:], strict=False):
+        assert later - first >= 60.0 - 1e-6
+
+
+@pytest.mark.parametrize("polls_per_minute", [8, 80, 1000])
+def test_no_minute_across_a_restart_holds_more_polls_than_the_budget(polls_per_minute: int) -> None:
+    """The new process knows nothing of what the old one sent."""
+    sent = _spend_until(PollBudget(polls_per_minute, 0.0), 0.0, 200.0)
+    sent += _spend_until(PollBudget(polls_per_minute, 200.0), 200.0, 400.0)
+    for first, later in zip(sent, sent[polls_per_minute:], strict=False):
+        assert later - first >= 60.0 - 1e-6
+
+
+@pytest.mark.parametrize("polls_per_minute", [2, 8, 80, 1000])
+def test_a_busy_key_uses_its_whole_budget_after_the_first_minute(polls_per_minute: int) -> None:
+    sent = _spend_until(PollBudget(polls_per_minute, 0.0), 0.0, 660.0)
+    assert len([at for at in sent if at >= 60]) >= 10 * polls_per_minute * 0.85
+
+
+def test_a_refusal_halves_the_rate_and_it_comes_back() -> None:
+    budget = PollBudget(80, 0.0)
+    sent = _spend_until(budget, 0.0, 300.0)
+    before = budget.rate(300.0)
+    budget.refuse(300.0, 10.0)
+    assert budget.wait(300.0) == pytest.approx(10.0)
+    halved = budget.rate(310.0)
+    assert halved <= before / 2
+    recovered = [budget.rate(310.0 + seconds) for seconds in (0, 15, 30, 45, 60)]
+    assert recovered == sorted(recovered)
+    held = len([at for at in sent if at > 240.0])
+    assert held * 0.85 <= budget.rate(400.0) <= held
+    assert budget.rate(20_000.0) == 80.0, "others may have gone meanwhile"
+
+
+def test_polls_refused_together_count_once() -> None:
+    budget = PollBudget(80, 0.0)
+    _spend_until(budget, 0.0, 300.0)
+    for _ in range(4):
+        budget.refuse(300.0, 10.0)
+    assert budget.rate(310.0) >= 20.0
+
+
+def test_a_pause_is_not_shortened_by_another() -> None:
+    budget = PollBudget(80, 0.0)
+    budget.refuse(10.0, 90.0)
+    budget.refuse(10.0, 40.0)
+    assert budget.wait(10.0) == pytest.approx(90.0)
+
+
+def test_an_idle_budget_has_nothing_to_lose() -> None:
+    budget = PollBudget(80, 0.0)
+    budget.spend(0.0)
+    assert not budget.is_idle(30.0)
+    budget.refuse(30.0, 60.0)
+    assert not budget.is_idle(100.0)
+    assert budget.is_idle(200.0)
