@@ -175,6 +175,17 @@ class AirflowApi:
         )
         return answer.json()["value"] if answer.status_code == requests.codes.ok else None
 
+    def create_connection(self, connection_id: str, conn_type: str, **fields: str) -> None:
+        """Create a connection as its form in the UI does; `extra` is a JSON text."""
+        body = {"connection_id": connection_id, "conn_type": conn_type, **fields}
+        self._request("POST", "/connections", json=body)
+
+    def test_connection(self, connection_id: str, conn_type: str, **fields: str) -> tuple[bool, str]:
+        """Test a connection as the button in its form does: whether it works, and what is said."""
+        body = {"connection_id": connection_id, "conn_type": conn_type, **fields}
+        answer = self._request("POST", "/connections/test", json=body).json()
+        return answer["status"], answer["message"]
+
     def task_log(
         self, dag_id: str, run_id: str, task_id: str, *, try_number: int = 1, map_index: int = -1
     ) -> str:

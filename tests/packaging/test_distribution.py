@@ -69,8 +69,10 @@ def test_the_wheel_announces_its_entry_points_and_dependencies(wheel: zipfile.Zi
         "aiohttp",
         "apache-airflow",
         "apache-airflow-providers-common-compat",
+        "certifi",
         "pydantic",
         "requests",
+        "urllib3",
     }
 
 
