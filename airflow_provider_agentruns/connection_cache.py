@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 from airflow_provider_agentruns.connections import VendorConnection, aget_vendor_connection
 
 _SECONDS_KEPT = 60.0
+# For those who stand in line behind a look-up that failed.
+_SECONDS_FAILED = 1.0
 
 
 class CachedConnection(NamedTuple):
@@ -33,6 +34,7 @@ class ConnectionCache:
 
     def __init__(self) -> None:
         self._kept: dict[str, CachedConnection] = {}
+        self._failed: dict[str, tuple[Exception, float]] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def get(self, conn_id: str, *, newer_than: float = float("-inf")) -> CachedConnection:
@@ -47,15 +49,28 @@ class ConnectionCache:
         # A lock, not a shared task: should the one who looks up be cancelled, the next one does it.
         async with self._locks[conn_id]:
             kept = self._kept.get(conn_id)
-            if kept is None or kept.at <= newer_than or clock() - kept.at > _SECONDS_KEPT:
+            if kept is not None and kept.at > newer_than and clock() - kept.at <= _SECONDS_KEPT:
+                return kept
+            error, failed_at = self._failed.get(conn_id, (None, float("-inf")))
+            if error is not None and clock() - failed_at <= _SECONDS_FAILED:
+                raise error
+            try:
                 kept = CachedConnection(await aget_vendor_connection(conn_id), clock())
-                self._kept[conn_id] = kept
+            except Exception as error:
+                self._failed[conn_id] = error, clock()
+                raise
+            self._kept[conn_id] = kept
             return kept
 
 
-_caches: WeakKeyDictionary[asyncio.AbstractEventLoop, ConnectionCache] = WeakKeyDictionary()
+_caches: dict[asyncio.AbstractEventLoop, ConnectionCache] = {}
 
 
 def connection_cache() -> ConnectionCache:
     """Return the cache of the running event loop."""
-    return _caches.setdefault(asyncio.get_running_loop(), ConnectionCache())
+    loop = asyncio.get_running_loop()
+    if loop not in _caches:
+        for closed in [other for other in _caches if other.is_closed()]:
+            del _caches[closed]
+        _caches[loop] = ConnectionCache()
+    return _caches[loop]

@@ -174,7 +174,8 @@ def _read_base_url(connection: Connection, adapter: VendorAdapter) -> str:
     protocol, path = (schema, "") if schema in {"http", "https"} else ("https", schema)
     try:
         parts = urlsplit(host if "://" in host else f"{protocol}://{host}")
-        port = parts.port or connection.port
+        # The connection form sends 0 for a port that is not set.
+        port = parts.port or connection.port or None
     except ValueError as error:
         raise InvalidInputError(f"the host is no URL ({one_line(str(error), 80)})") from None
     if port is not None and port not in _PORTS:

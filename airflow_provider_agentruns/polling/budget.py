@@ -6,12 +6,16 @@ from collections import deque
 
 from airflow_provider_agentruns.client.retry import RATE_LIMIT_WINDOW
 
-_BURST_SHARE = 8
+_BURST_SHARE = 20
 # After a 429: what others leave us is what we had when it came, less a little for their changes.
 _KEPT_SHARE = 0.95
 _RECOVERY_SECONDS = 60.0
-# Beyond that the rate grows so slowly that the next 429 is minutes away: others may have gone.
-_PROBING_SECONDS = 6000.0
+# Beyond that the rate grows slowly at first, so that the next 429 is minutes away, and ever faster, since
+# others may have gone: the whole budget is back after so many seconds without a 429.
+_PROBING_SECONDS = 600.0
+# Refused again within a minute, we still took too much; but a long refusal must not leave us with nothing.
+_CUT = 0.85
+_SMALLEST_SHARE = 0.1
 
 
 class PollBudget:
@@ -37,21 +41,21 @@ class PollBudget:
         self._next_even = now + RATE_LIMIT_WINDOW / polls_per_minute
         self._paused_until = now
         self._rate_after_refusal: float | None = None
-        self._remembered = 0.0
+        self._remembered: float | None = None
 
     def rate(self, now: float) -> float:
         """Return polls per minute that may go now."""
         limit = float(self.polls_per_minute)
         if now - self._born < RATE_LIMIT_WINDOW:
             limit = max(1.0, limit / 2)
-        if self._rate_after_refusal is None:
+        if self._rate_after_refusal is None or self._remembered is None:
             return limit
         elapsed = max(0.0, now - self._paused_until)
         recovered = self._rate_after_refusal + elapsed * limit / _RECOVERY_SECONDS
         if recovered > self._remembered:
             seconds_to_remembered = (self._remembered - self._rate_after_refusal) * _RECOVERY_SECONDS / limit
-            probing = (elapsed - max(0.0, seconds_to_remembered)) * limit / _PROBING_SECONDS
-            recovered = max(self._remembered, self._rate_after_refusal) + probing
+            probing = (elapsed - max(0.0, seconds_to_remembered)) / _PROBING_SECONDS
+            recovered = max(self._remembered, self._rate_after_refusal) + limit * probing**2
         return max(1.0, min(limit, recovered))
 
     def wait(self, now: float) -> float:
@@ -83,21 +87,22 @@ class PollBudget:
             # Polls that were on their way together are refused together: they count once.
             rate = self.rate(now)
             self._rate_after_refusal = max(1.0, rate / 2)
-            # Who used most of a rate knows from the refusal what others leave of it. Who did not was
-            # refused for somebody's burst, and comes back.
-            held = self._held(now)
-            self._remembered = _KEPT_SHARE * (held if held > rate / 2 else rate)
+            # Who used most of its rate for a whole minute knows from the refusal what others leave of it.
+            # Else it was somebody's burst, or one long refusal, and we come back to what we knew.
+            held = self.sent_lately(now) - 1
+            if held > rate / 2 and now - self._paused_until >= RATE_LIMIT_WINDOW:
+                self._remembered = _KEPT_SHARE * held
+            elif self._remembered is None:
+                self._remembered = _KEPT_SHARE * rate
+            else:
+                smallest = _SMALLEST_SHARE * self.polls_per_minute
+                self._remembered = max(smallest, _CUT * self._remembered)
         self._paused_until = max(self._paused_until, now + pause)
 
     def sent_lately(self, now: float) -> int:
         """Return how many polls were sent in the last 60 seconds."""
         self._forget(now)
         return len(self._sent)
-
-    def _held(self, now: float) -> float:
-        """Return polls per minute as they were sent lately, without the one that was refused."""
-        seconds = min(RATE_LIMIT_WINDOW, max(now - self._born, 1.0))
-        return (self.sent_lately(now) - 1) * RATE_LIMIT_WINDOW / seconds
 
     def is_idle(self, now: float) -> bool:
         """Tell whether nothing would be lost with this budget."""

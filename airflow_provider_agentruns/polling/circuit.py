@@ -34,6 +34,9 @@ class Circuit:
 
     def failed(self, now: float) -> bool:
         """Take note of a poll that got no answer, and return whether it begins a time of probes."""
+        if self.is_open and now < self._next_probe:
+            # It was on its way before the last probe, and tells nothing that is not known.
+            return False
         self._failures += 1
         probes = self._failures - _FAILURES_TO_OPEN + 1
         if probes > 0:

@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import itertools
 from collections.abc import Callable, Iterator
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 
 from airflow_provider_agentruns.client.calls import Call
@@ -19,6 +20,7 @@ _LONGEST_LEFT = 2.8
 # Of each agent's runs that are due, only those left longest are compared: a run that was asked after
 # them can hardly be worth more, and a choice must not cost more the more runs wait.
 _MOST_COMPARED = 2000
+_COMPARED_PER_MINUTE = 120_000
 
 
 @dataclass(eq=False, slots=True)
@@ -32,6 +34,10 @@ class WaitingRun:
     :param agent: whose runs last alike, as far as we know.
     :param began: when the run began, as far as we know.
     :param seen: when it was last seen going on.
+    :param asked: when it was last asked, or began to wait.
+    :param not_before: when it may be asked first.
+    :param due: when it is to be asked next.
+    :param context: of whoever waits, for lines of its log.
     """
 
     poller: RunPoller
@@ -43,9 +49,13 @@ class WaitingRun:
     agent: str
     began: float
     seen: float
+    asked: float
+    not_before: float
+    due: float = 0.0
     was_seen: bool = False
     poll: asyncio.Task[None] | None = None
-    turn: int = field(default=0)
+    turn: int = 0
+    context: Context = field(default_factory=copy_context)
 
 
 class WaitingRuns:
@@ -77,6 +87,7 @@ class WaitingRuns:
             self._all.add(run)
             self.demand += 60.0 / run.interval
         self._leave_queue(run)
+        run.due = due
         run.turn = next(self._turns)
         heapq.heappush(self._sleeping, (due, run.turn, run))
 
@@ -99,30 +110,31 @@ class WaitingRuns:
             return now
         return self._sleeping[0][0] if self._sleeping else None
 
-    def take(self, now: float, *, spacing: float, is_scarce: bool) -> WaitingRun | None:
+    def take(self, now: float, *, rate: float, is_scarce: bool) -> WaitingRun | None:
         """
         Return the run whose turn it is, taken out of the queue, or None if none is due.
 
-        :param spacing: seconds between polls under the budget.
-        :param is_scarce: whether the budget is what keeps runs waiting; if not, the one that is due first
-            goes first.
+        :param rate: polls per minute under the budget.
+        :param is_scarce: whether the budget is what keeps runs waiting; if not, the one that was left alone
+            for longest goes first.
         """
         self._wake(now)
         if not self._due:
             return None
         heads = [next(iter(queue)) for queue in self._due.values()]
-        chosen = min(heads, key=lambda run: run.seen)
-        longest_left = _LONGEST_LEFT * max(len(self._all) * spacing, chosen.interval)
-        if is_scarce and now - chosen.seen < longest_left:
-            compared = max(1, _MOST_COMPARED // len(heads))
+        # By when it was asked, not seen: a run whose polls fail must not come before all others for ever.
+        chosen = min(heads, key=lambda run: run.asked)
+        longest_left = _LONGEST_LEFT * max(len(self._all) * 60.0 / rate, chosen.interval)
+        if is_scarce and now - chosen.asked < longest_left:
+            compared = max(1, int(min(_MOST_COMPARED, _COMPARED_PER_MINUTE / rate)) // len(heads))
             candidates = (run for queue in self._due.values() for run in itertools.islice(queue, compared))
             chosen = max(candidates, key=lambda run: self._worth(run, now))
         self._leave_queue(chosen)
+        chosen.asked = now
         return chosen
 
     def _worth(self, run: WaitingRun, now: float) -> float:
-        began = run.began
-        return self._durations.expected_lateness(run.agent, run.seen - began, now - began)
+        return self._durations.expected_lateness(run.agent, run.asked - run.began, now - run.began)
 
     def _wake(self, now: float) -> None:
         while self._sleeping and self._sleeping[0][0] <= now:

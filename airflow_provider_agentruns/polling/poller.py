@@ -15,6 +15,7 @@ from airflow_provider_agentruns.client.exceptions import (
     AgentRunsError,
     APIError,
     AuthenticationError,
+    InvalidInputError,
     NotFoundError,
     RateLimitError,
 )
@@ -78,6 +79,7 @@ class RunPoller:
     :param end_time: when to give up, seconds since the epoch.
     :param not_found_until: until when "no such run" is taken for a run too young to be seen, seconds
         since the epoch.
+    :raises InvalidInputError: the interval is not positive.
     """
 
     def __init__(
@@ -89,6 +91,10 @@ class RunPoller:
         not_found_until: float = 0.0,
         rng: random.Random | None = None,
     ) -> None:
+        if not interval > 0:
+            raise InvalidInputError(
+                f"the poll interval must be a positive number of seconds, not {interval!r}"
+            )
         self.ref = ref
         self.interval = interval
         self._end_time = end_time

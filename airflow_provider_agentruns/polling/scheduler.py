@@ -7,11 +7,16 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from weakref import WeakKeyDictionary
+from contextvars import Context
 
 from airflow_provider_agentruns.client._async import AsyncClient
 from airflow_provider_agentruns.client.calls import Call
-from airflow_provider_agentruns.client.exceptions import APIError, RateLimitError
+from airflow_provider_agentruns.client.exceptions import (
+    APIConnectionError,
+    APIError,
+    RateLimitError,
+    ServerError,
+)
 from airflow_provider_agentruns.client.models import Run
 from airflow_provider_agentruns.client.retry import rate_limit_pause
 from airflow_provider_agentruns.client.settings import ClientSettings
@@ -63,7 +68,8 @@ class PollScheduler:
         self._clients: dict[tuple[object, ...], AsyncClient] = {}
         self._pump: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._in_flight = 0
+        self._polls: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def is_idle(self) -> bool:
@@ -99,16 +105,23 @@ class PollScheduler:
             agent="",
             began=now,
             seen=now,
+            asked=now,
+            not_before=now + delay,
         )
-        self._runs.put(run, now + delay)
+        self._runs.put(run, run.not_before)
         self._changed.set()
-        if self._pump is None:
-            self._pump = asyncio.create_task(self._keep_polling(), name="agentruns-poll-scheduler")
+        if self._pump is None or self._pump.done():
+            # In a context of its own: Airflow sends log lines to the task whose context they come from.
+            self._pump = asyncio.create_task(self._keep_polling(), context=Context())
         try:
             return await run.finished
         finally:
             self._runs.remove(run)
-            await self._leave(run)
+            # A task, and shielded: should we be cancelled once more, it is done all the same.
+            closing = asyncio.create_task(self._leave(run))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+            await asyncio.shield(closing)
 
     async def _leave(self, run: WaitingRun) -> None:
         tasks = {run.poll} if run.poll else set()
@@ -121,8 +134,7 @@ class PollScheduler:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        for client in clients.values():
-            await client.close()
+        await asyncio.gather(*(client.close() for client in clients.values()), return_exceptions=True)
 
     async def _keep_polling(self) -> None:
         try:
@@ -145,18 +157,31 @@ class PollScheduler:
                     pass
                 continue
             rate = self._budget.rate(now)
-            run = self._runs.take(now, spacing=60.0 / rate, is_scarce=self._runs.demand > rate)
+            # Probes go around: some runs may fail for reasons of their own.
+            is_scarce = self._runs.demand > rate and not self._circuit.is_open
+            run = self._runs.take(now, rate=rate, is_scarce=is_scarce)
             if run is not None:
                 self._budget.spend(now)
-                self._in_flight += 1
-                run.poll = asyncio.create_task(self._poll(run))
+                self._send_poll(run)
+
+    def _send_poll(self, run: WaitingRun) -> None:
+        task = asyncio.create_task(self._poll(run))
+        run.poll = task
+        self._polls.add(task)
+
+        def done(task: asyncio.Task[None]) -> None:
+            # Not in the task itself: one that is cancelled before it begins would never get there.
+            self._polls.discard(task)
+            self._changed.set()
+
+        task.add_done_callback(done)
 
     def _wait(self, now: float) -> float | None:
         """Return seconds until a poll may go, or None if only a change can tell."""
         due = self._runs.next_due(now)
-        if due is None or self._in_flight >= self._connections:
+        if due is None or len(self._polls) >= self._connections:
             return None
-        if self._circuit.is_open and self._in_flight:
+        if self._circuit.is_open and self._polls:
             return None
         return max(due - now, self._budget.wait(now), self._circuit.wait(now))
 
@@ -167,22 +192,23 @@ class PollScheduler:
     async def _poll(self, run: WaitingRun) -> None:
         try:
             decision = await self._ask(run)
-        except asyncio.CancelledError:
-            raise
         except Exception as error:  # noqa: BLE001 - goes to the one who waits for this run
+            run.poll = None
             if not run.finished.done():
                 run.finished.set_exception(error)
             return
-        finally:
-            run.poll = None
-            self._in_flight -= 1
-            self._changed.set()
-        for note in decision.notes:
-            run.on_note(note)
+        run.poll = None
+        if run.finished.done():
+            return
         if decision.outcome is None and not decision.resolve_connection:
             self._runs.put(run, self._clock() + decision.wait)
-        elif not run.finished.done():
+        else:
             run.finished.set_result(decision)
+        for note in decision.notes:
+            try:
+                run.context.run(run.on_note, note)
+            except Exception:
+                log.exception("Run %s: a line of its log was lost", run.poller.ref.run_id)
 
     async def _ask(self, run: WaitingRun) -> Decision:
         try:
@@ -191,13 +217,15 @@ class PollScheduler:
             now = self._clock()
             if isinstance(error, RateLimitError):
                 self._budget.refuse(now, rate_limit_pause(error, self._rng))
-            elif error.is_transient and self._circuit.failed(now):
+            if not isinstance(error, APIConnectionError | ServerError):
+                # Whatever it said, the vendor is there.
+                self._note_answer()
+            elif self._circuit.failed(now):
                 log.warning(
                     "%s: %d waiting runs are not polled but for single probes", error, len(self._runs)
                 )
             return run.poller.on_error(error, self._wall_clock())
-        if self._circuit.succeeded():
-            self._resume_all()
+        self._note_answer()
         self._learn(run, answer)
         return run.poller.on_answer(answer, self._wall_clock())
 
@@ -207,13 +235,16 @@ class PollScheduler:
             self._clients[settings.transport] = AsyncClient(settings, connections=self._connections)
         return self._clients[settings.transport]
 
-    def _resume_all(self) -> None:
-        """Let all runs be asked within an interval: the vendor answers again."""
-        now = self._clock()
+    def _note_answer(self) -> None:
+        if not self._circuit.succeeded():
+            return
         log.info("The vendor answers again; %d waiting runs are polled as before", len(self._runs))
-        for run in self._runs:
-            if run.poll is None:
-                self._runs.put(run, now + self._rng.uniform(0, run.interval))
+        now = self._clock()
+        for run in list(self._runs):
+            # Within an interval of the recovery, but none later than it was due, or sooner than it may be.
+            due = max(run.not_before, now + self._rng.uniform(0, run.interval))
+            if run.poll is None and due < run.due:
+                self._runs.put(run, due)
 
     def _learn(self, run: WaitingRun, answer: Run) -> None:
         now = self._clock()
@@ -234,9 +265,7 @@ class PollScheduler:
             self._durations.saw_end(run.agent, seen_age, min(age, max(seen_age, age - late)))
 
 
-_schedulers: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str], PollScheduler]] = (
-    WeakKeyDictionary()
-)
+_schedulers: dict[asyncio.AbstractEventLoop, dict[tuple[str, str], PollScheduler]] = {}
 
 
 def scheduler_for(settings: ClientSettings) -> PollScheduler:
@@ -246,6 +275,9 @@ def scheduler_for(settings: ClientSettings) -> PollScheduler:
     :param settings: connections with the same URL and key share one scheduler.
     """
     loop = asyncio.get_running_loop()
+    if loop not in _schedulers:
+        for closed in [other for other in _schedulers if other.is_closed()]:
+            del _schedulers[closed]
     of_loop = _schedulers.setdefault(loop, {})
     if settings.credential not in of_loop:
         if len(of_loop) >= _MOST_KEYS:

@@ -53,7 +53,7 @@ def test_no_minute_across_a_restart_holds_more_polls_than_the_budget(polls_per_m
 @pytest.mark.parametrize("polls_per_minute", [2, 8, 80, 1000])
 def test_a_busy_key_uses_its_whole_budget_after_the_first_minute(polls_per_minute: int) -> None:
     sent = _spend_until(PollBudget(polls_per_minute, 0.0), 0.0, 660.0)
-    assert len([at for at in sent if at >= 60]) >= 10 * polls_per_minute * 0.85
+    assert len([at for at in sent if at >= 60]) >= 10 * polls_per_minute * 0.95
 
 
 def test_a_refusal_halves_the_rate_and_it_comes_back() -> None:
@@ -69,6 +69,19 @@ def test_a_refusal_halves_the_rate_and_it_comes_back() -> None:
     held = len([at for at in sent if at > 240.0])
     assert held * 0.85 <= budget.rate(400.0) <= held
     assert budget.rate(20_000.0) == 80.0, "others may have gone meanwhile"
+
+
+@pytest.mark.parametrize(("refusals", "pause"), [(7, 60.0), (7, 300.0), (60, 1.0)])
+def test_a_long_time_of_refusals_is_forgotten_within_ten_minutes(refusals: int, pause: float) -> None:
+    """A vendor's incident, or a quota that somebody else used up."""
+    budget = PollBudget(80, 0.0)
+    _spend_until(budget, 0.0, 300.0)
+    now = 300.0
+    for _ in range(refusals):
+        now = _poll(budget, now)
+        budget.refuse(now, pause)
+    assert budget.rate(now + pause) >= 1.0
+    assert budget.rate(now + pause + 600.0) >= 70.0
 
 
 def test_polls_refused_together_count_once() -> None:

@@ -49,6 +49,7 @@ def test_a_key_is_all_that_is_needed() -> None:
         ({"host": "https://proxy.example.com/flow/v1/"}, "https://proxy.example.com/flow"),
         ({"host": "http://[::1]:8900"}, "http://[::1]:8900"),
         ({"host": "  "}, "https://api.flowyble.com"),
+        ({"host": "http://127.0.0.1:8900", "port": 0}, "http://127.0.0.1:8900"),
     ],
 )
 def test_a_host_may_name_protocol_port_and_path(fields: dict[str, Any], base_url: str) -> None:

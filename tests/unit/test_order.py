@@ -15,7 +15,7 @@ from airflow_provider_agentruns.polling.durations import RunDurations
 from airflow_provider_agentruns.polling.order import WaitingRun, WaitingRuns
 from airflow_provider_agentruns.polling.poller import RunPoller
 
-SPACING = 0.6
+RATE = 100.0
 
 
 @pytest.fixture
@@ -36,19 +36,20 @@ def _run(loop: asyncio.AbstractEventLoop, agent: str = "", interval: float = 2.0
         agent=agent,
         began=0.0,
         seen=0.0,
+        asked=0.0,
+        not_before=0.0,
     )
 
 
 def test_without_scarcity_the_one_left_longest_goes_first(loop: asyncio.AbstractEventLoop) -> None:
     runs = WaitingRuns(RunDurations())
     waiting = [_run(loop) for _ in range(3)]
-    for seen, run in zip([3.0, 1.0, 2.0], waiting, strict=True):
-        run.seen = seen
+    for seen, run in zip([1.0, 2.0, 3.0], waiting, strict=True):
+        run.asked = seen
         runs.put(run, 5.0)
-    assert runs.take(4.9, spacing=SPACING, is_scarce=False) is None
+    assert runs.take(4.9, rate=RATE, is_scarce=False) is None
     assert runs.next_due(4.9) == 5.0
-    taken = [runs.take(6.0, spacing=SPACING, is_scarce=False) for _ in range(3)]
-    assert set(taken) == set(waiting)
+    assert [runs.take(6.0, rate=RATE, is_scarce=False) for _ in range(3)] == waiting
 
 
 def test_a_run_that_is_put_again_keeps_only_the_new_time(loop: asyncio.AbstractEventLoop) -> None:
@@ -56,10 +57,28 @@ def test_a_run_that_is_put_again_keeps_only_the_new_time(loop: asyncio.AbstractE
     run = _run(loop)
     for due in (5.0, 1.0, 9.0):
         runs.put(run, due)
-    assert runs.take(8.0, spacing=SPACING, is_scarce=False) is None
-    assert runs.take(9.0, spacing=SPACING, is_scarce=False) is run
-    assert runs.take(9.0, spacing=SPACING, is_scarce=False) is None
+    assert runs.take(8.0, rate=RATE, is_scarce=False) is None
+    assert runs.take(9.0, rate=RATE, is_scarce=False) is run
+    assert runs.take(9.0, rate=RATE, is_scarce=False) is None
     assert len(runs) == 1
+
+
+def test_runs_whose_polls_fail_do_not_come_before_all_others(loop: asyncio.AbstractEventLoop) -> None:
+    """They are never seen going on, but they were asked."""
+    runs = WaitingRuns(RunDurations())
+    failing, fine = [_run(loop) for _ in range(60)], [_run(loop) for _ in range(60)]
+    for run in (*failing, *fine):
+        runs.put(run, 0.0)
+    now, polls = 0.0, {True: 0, False: 0}
+    for _ in range(2400):
+        now += 60.0 / RATE
+        taken = runs.take(now, rate=RATE, is_scarce=True)
+        if taken is not None:
+            polls[taken in failing] += 1
+            if taken not in failing:
+                taken.seen = now
+            runs.put(taken, now + taken.interval)
+    assert polls[False] >= 0.4 * (polls[True] + polls[False])
 
 
 def test_removed_runs_leave_nothing(loop: asyncio.AbstractEventLoop) -> None:
@@ -91,9 +110,9 @@ def _simulate(
         runs.put(run, 0.0)
     now, late, longest_left = 0.0, [], 0.0
     while ends:
-        now += SPACING
-        period = max(len(ends) * SPACING, 2.0)
-        run_or_none = runs.take(now, spacing=SPACING, is_scarce=is_scarce)
+        now += 60.0 / RATE
+        period = max(len(ends) * 60.0 / RATE, 2.0)
+        run_or_none = runs.take(now, rate=RATE, is_scarce=is_scarce)
         if run_or_none is None:
             continue
         run = run_or_none

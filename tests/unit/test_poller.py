@@ -11,6 +11,7 @@ from airflow_provider_agentruns.client.exceptions import (
     APIError,
     AuthenticationError,
     BadRequestError,
+    InvalidInputError,
     NotFoundError,
     PermissionDeniedError,
     RateLimitError,
@@ -34,6 +35,11 @@ def run(status: RunStatus, raw_status: str = "word", **fields: Any) -> Run:
 
 def texts(decision: Decision) -> list[str]:
     return [note.text for note in decision.notes]
+
+
+def test_an_interval_must_be_positive() -> None:
+    with pytest.raises(InvalidInputError, match="positive number of seconds"):
+        poller(interval=0.0)
 
 
 @pytest.mark.parametrize("status", list(RunStatus))

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import time
+import uuid
+from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from airflow_provider_agentruns.client.exceptions import ResponseFormatError, ServerError
 from airflow_provider_agentruns.client.models import Run, RunStatus
 from airflow_provider_agentruns.client.settings import ClientSettings
+from airflow_provider_agentruns.connection_cache import _caches, connection_cache
+from airflow_provider_agentruns.polling.order import WaitingRuns
 from airflow_provider_agentruns.polling.poller import Decision, Note, Outcome, RunPoller
-from airflow_provider_agentruns.polling.scheduler import PollScheduler, scheduler_for
+from airflow_provider_agentruns.polling.scheduler import PollScheduler, _schedulers, scheduler_for
 from airflow_provider_agentruns.simulator import Simulator
 from airflow_provider_agentruns.vendors.registry import get_adapter
 
@@ -193,3 +200,161 @@ async def test_a_status_change_is_noted_once_for_its_own_run(
         "status running",
         "status succeeded",
     ]
+
+
+class FakeClient:
+    """Answer without a network, as a test says."""
+
+    def __init__(self, answer: Callable[[str], Run | Exception]) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+
+    async def send(self, call: Any) -> Run:
+        run_id = call.request.path.split("/")[-2]
+        self.asked.append(run_id)
+        await asyncio.sleep(0)
+        answer = self.answer(run_id)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def close(self) -> None:
+        pass
+
+
+def _going_on(run_id: str) -> Run:
+    return Run(vendor="flowyble", run_id=run_id, status=RunStatus.RUNNING, raw_status="Running")
+
+
+def _ended(run_id: str) -> Run:
+    return Run(vendor="flowyble", run_id=run_id, status=RunStatus.SUCCEEDED, raw_status="Completed")
+
+
+def _fake(
+    monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], Run | Exception]
+) -> tuple[PollScheduler, FakeClient]:
+    client = FakeClient(answer)
+    monkeypatch.setattr(PollScheduler, "_client", lambda *_: client)
+    return PollScheduler(SETTINGS, clock=asyncio.get_running_loop().time), client
+
+
+SETTINGS = ClientSettings(base_url="", api_key="k", auth_headers={}, polls_per_minute=100_000)
+IDS = [str(uuid.UUID(int=number)) for number in range(500)]
+
+
+async def test_polls_that_are_cancelled_before_they_begin_do_not_count_as_on_their_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Clearing a mapped task cancels many triggers at once."""
+    scheduler, client = _fake(monkeypatch, _going_on)
+    kept = asyncio.create_task(_watch(scheduler, IDS[0], SETTINGS, interval=0.01))
+    for _ in range(40):
+        crowd = [asyncio.create_task(_watch(scheduler, run_id, SETTINGS)) for run_id in IDS[1:40]]
+        for _ in range(random.Random(1).randrange(6)):
+            await asyncio.sleep(0)
+        for task in crowd:
+            task.cancel()
+        await asyncio.wait(crowd)
+    assert not [task for task in scheduler._polls if task.done()]
+    count = client.asked.count(IDS[0])
+    await asyncio.sleep(0.2)
+    assert client.asked.count(IDS[0]) > count
+    kept.cancel()
+    await asyncio.wait({kept})
+    assert scheduler._polls == set()
+    assert _nothing_is_left()
+
+
+async def test_a_line_of_the_log_is_written_where_its_run_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow sends a trigger's lines to its task by context variables."""
+    scheduler, _ = _fake(monkeypatch, _ended)
+    whose: ContextVar[str] = ContextVar("whose", default="nobody's")
+    written: dict[str, str] = {}
+
+    async def wait(run_id: str) -> None:
+        whose.set(run_id)
+        poller = _poller(run_id)
+        await scheduler.watch(
+            poller,
+            ADAPTER.status(poller.ref),
+            SETTINGS,
+            on_note=lambda _: written.update({run_id: whose.get()}),
+        )
+
+    await asyncio.gather(*(asyncio.create_task(wait(run_id)) for run_id in IDS[:5]))
+    assert written == {run_id: run_id for run_id in IDS[:5]}
+
+
+async def test_a_log_that_breaks_does_not_lose_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler, _ = _fake(monkeypatch, _ended)
+    poller = _poller(IDS[0])
+
+    def broken(_: Note) -> None:
+        raise BrokenPipeError
+
+    decision = await scheduler.watch(poller, ADAPTER.status(poller.ref), SETTINGS, on_note=broken)
+    assert decision.outcome is Outcome.ENDED
+
+
+async def test_runs_that_come_after_the_scheduler_broke_are_polled(monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler, _ = _fake(monkeypatch, _ended)
+    take = WaitingRuns.take
+
+    def break_once(*args: Any, **kwargs: Any) -> Any:
+        monkeypatch.setattr(WaitingRuns, "take", take)
+        raise TypeError("nobody foresaw this")
+
+    monkeypatch.setattr(WaitingRuns, "take", break_once)
+    broken = asyncio.create_task(_watch(scheduler, IDS[0], SETTINGS))
+    while not broken.done():
+        await asyncio.sleep(0)
+    assert isinstance(broken.exception(), TypeError)
+    assert (await _watch(scheduler, IDS[1], SETTINGS)).outcome is Outcome.ENDED
+
+
+async def test_a_recovery_polls_no_run_before_it_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trigger that fires too early makes Airflow's scheduler fail the task."""
+    failures = [ServerError("503", status_code=503) for _ in range(8)]
+    scheduler, client = _fake(monkeypatch, lambda run_id: failures.pop() if failures else _going_on(run_id))
+    monkeypatch.setattr("airflow_provider_agentruns.polling.circuit._FIRST_WAIT", 0.01)
+    monkeypatch.setattr("airflow_provider_agentruns.polling.circuit._LONGEST_WAIT", 0.01)
+    late = _poller(IDS[9])
+    tasks = [asyncio.create_task(_watch(scheduler, run_id, SETTINGS)) for run_id in IDS[:8]]
+    tasks.append(
+        asyncio.create_task(
+            scheduler.watch(late, ADAPTER.status(late.ref), SETTINGS, on_note=lambda _: None, delay=30)
+        )
+    )
+    while failures or len(client.asked) < 40:
+        await asyncio.sleep(0.01)
+    assert IDS[9] not in client.asked
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert _nothing_is_left()
+
+
+async def test_a_vendor_that_refuses_some_runs_is_there_for_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Answers that are not JSON, or refusals, do not stop the polls of the whole key."""
+    odd = ResponseFormatError("not JSON")
+    scheduler, client = _fake(monkeypatch, lambda run_id: odd if run_id in IDS[:10] else _going_on(run_id))
+    tasks = [asyncio.create_task(_watch(scheduler, run_id, SETTINGS)) for run_id in IDS[:20]]
+    while min(client.asked.count(run_id) for run_id in IDS[10:20]) < 5:
+        await asyncio.sleep(0.01)
+    assert not scheduler._circuit.is_open
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+def test_closed_event_loops_are_let_go(client_settings: ClientSettings) -> None:
+    async def use() -> None:
+        scheduler_for(client_settings)
+        connection_cache()
+
+    for _ in range(3):
+        asyncio.run(use())
+    assert len([loop for loop in _schedulers if loop.is_closed()]) <= 1
+    assert len([loop for loop in _caches if loop.is_closed()]) <= 1
