@@ -65,7 +65,7 @@ class Client:
             try:
                 return call.finish(self._exchange(call.request), time.time())
             except APIError as error:
-                wait = self._retry.wait(call.request, error, attempt, self._rng)
+                wait = self._retry.wait(error, attempt, self._rng, is_idempotent=call.request.idempotent)
                 if wait is None:
                     raise
             attempt += 1

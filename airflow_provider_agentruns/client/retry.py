@@ -6,12 +6,8 @@ import random
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
 
 from airflow_provider_agentruns.client.exceptions import APIConnectionError, APIError, RateLimitError
-
-if TYPE_CHECKING:
-    from airflow_provider_agentruns.client.calls import Request
 
 MAX_RETRY_AFTER = 3600.0
 _SHORTEST_PAUSE = 1.0
@@ -80,11 +76,12 @@ class RetryPolicy:
     rate_limited_attempts: int = 1
     longest_retry_after: float = 300.0
 
-    def wait(self, request: Request, error: APIError, attempt: int, rng: random.Random) -> float | None:
+    def wait(self, error: APIError, attempt: int, rng: random.Random, *, is_idempotent: bool) -> float | None:
         """
         Return seconds to wait before sending again, or None to give up.
 
         :param attempt: sends so far.
+        :param is_idempotent: whether sending twice does no harm.
         """
         if isinstance(error, RateLimitError):
             # Refused before it was accepted: safe to repeat, whatever it starts.
@@ -94,7 +91,7 @@ class RetryPolicy:
         if attempt >= self.attempts or not error.is_transient:
             return None
         never_left = isinstance(error, APIConnectionError) and not error.may_have_been_sent
-        if not (request.idempotent or never_left):
+        if not (is_idempotent or never_left):
             return None
         return backoff(attempt, base=self.base, cap=self.cap, rng=rng)
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_agentruns.client.calls import Request
 from airflow_provider_agentruns.client.exceptions import (
     APIConnectionError,
     APIError,
@@ -28,8 +27,7 @@ from airflow_provider_agentruns.client.retry import (
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC).timestamp()
 RNG = random.Random(1)
-READ = Request(operation="read", method="GET", path="/")
-START = Request(operation="start", method="POST", path="/", idempotent=False)
+READ, START = True, False
 
 
 @pytest.mark.parametrize(
@@ -76,7 +74,7 @@ def _rate_limit(retry_after: float | None) -> RateLimitError:
 
 
 @pytest.mark.parametrize(
-    ("request_", "error", "is_sent_again"),
+    ("is_idempotent", "error", "is_sent_again"),
     [
         (READ, ServerError("503", status_code=503), True),
         (READ, APIConnectionError("reset"), True),
@@ -92,20 +90,20 @@ def _rate_limit(retry_after: float | None) -> RateLimitError:
     ],
 )
 def test_a_start_is_sent_again_only_if_it_was_not_accepted(
-    request_: Request, error: APIError, is_sent_again: bool
+    is_idempotent: bool, error: APIError, is_sent_again: bool
 ) -> None:
-    assert (ON_WORKER.wait(request_, error, 1, RNG) is not None) is is_sent_again
+    assert (ON_WORKER.wait(error, 1, RNG, is_idempotent=is_idempotent) is not None) is is_sent_again
 
 
 def test_a_worker_gives_up_after_its_attempts() -> None:
     error = ServerError("503", status_code=503)
-    assert ON_WORKER.wait(READ, error, ON_WORKER.attempts - 1, RNG) is not None
-    assert ON_WORKER.wait(READ, error, ON_WORKER.attempts, RNG) is None
+    assert ON_WORKER.wait(error, ON_WORKER.attempts - 1, RNG, is_idempotent=READ) is not None
+    assert ON_WORKER.wait(error, ON_WORKER.attempts, RNG, is_idempotent=READ) is None
 
 
 def test_a_poll_is_sent_once() -> None:
-    assert ONCE.wait(READ, ServerError("503", status_code=503), 1, RNG) is None
-    assert ONCE.wait(READ, _rate_limit(1.0), 1, RNG) is None
+    assert ONCE.wait(ServerError("503", status_code=503), 1, RNG, is_idempotent=READ) is None
+    assert ONCE.wait(_rate_limit(1.0), 1, RNG, is_idempotent=READ) is None
 
 
 def test_after_a_429_the_key_rests_as_asked_or_until_the_window_is_over() -> None:
