@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, Stats
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel, ConfigDict
 
@@ -26,6 +26,14 @@ _LAST_POLL = 30.0
 # A connection that was there when the task deferred is looked for so long before it is given up.
 _CONNECTION_GRACE = 300.0
 _LONGEST_CONNECTION_BACKOFF = 30.0
+
+
+def _emit(name: str, value: float, tags: dict[str, str]) -> None:
+    """Hand a poll scheduler's metric to Airflow's."""
+    if name == "polls":
+        Stats.incr("agentruns.polls", int(value), tags=tags)
+    else:
+        Stats.gauge(f"agentruns.{name}", value, tags=tags)
 
 
 class AgentRunEvent(BaseModel):
@@ -144,7 +152,7 @@ class AgentRunTrigger(BaseTrigger):
                 while True:
                     connection, looked_up_at = await self._look_up(newer_than=looked_up_at)
                     poller = poller or self._poller(connection)
-                    decision = await scheduler_for(connection.settings).watch(
+                    decision = await scheduler_for(connection.settings, emit=_emit).watch(
                         poller,
                         connection.adapter.status(poller.ref),
                         connection.settings,

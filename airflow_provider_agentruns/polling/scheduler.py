@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from contextvars import Context
+from urllib.parse import urlsplit
 
 from airflow_provider_agentruns.client._async import AsyncClient
 from airflow_provider_agentruns.client.calls import Call
@@ -23,6 +24,7 @@ from airflow_provider_agentruns.client.settings import ClientSettings
 from airflow_provider_agentruns.polling.budget import PollBudget
 from airflow_provider_agentruns.polling.circuit import Circuit
 from airflow_provider_agentruns.polling.durations import RunDurations
+from airflow_provider_agentruns.polling.metrics import Emit, PollMetrics, PollResult
 from airflow_provider_agentruns.polling.order import WaitingRun, WaitingRuns
 from airflow_provider_agentruns.polling.poller import Decision, Note, RunPoller
 
@@ -48,6 +50,7 @@ class PollScheduler:
 
     :param clock: monotonic seconds.
     :param wall_clock: seconds since the epoch.
+    :param emit: takes metrics, once a minute.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class PollScheduler:
         clock: Clock,
         wall_clock: Clock = time.time,
         rng: random.Random | None = None,
+        emit: Emit | None = None,
     ) -> None:
         self._clock = clock
         self._wall_clock = wall_clock
@@ -65,6 +69,9 @@ class PollScheduler:
         self._circuit = Circuit(self._rng)
         self._durations = RunDurations()
         self._runs = WaitingRuns(self._durations)
+        base_url, digest = settings.credential
+        # Characters that every metrics backend takes in a tag.
+        self._metrics = PollMetrics(f"{urlsplit(base_url).hostname}-{digest[:8]}", clock(), emit)
         self._clients: dict[tuple[object, ...], AsyncClient] = {}
         self._pump: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -149,6 +156,10 @@ class PollScheduler:
             self._changed.clear()
             now = self._clock()
             wait = self._wait(now)
+            if line := self._metrics.report(
+                now, waiting=len(self._runs), budget=self._budget.rate(now), next_poll=wait
+            ):
+                log.info(line)
             if wait is None or wait > 0:
                 try:
                     async with asyncio.timeout(wait):
@@ -215,6 +226,8 @@ class PollScheduler:
             answer = await self._client(run.settings).send(run.call)
         except APIError as error:
             now = self._clock()
+            is_refusal = isinstance(error, RateLimitError)
+            self._metrics.polled(PollResult.REFUSED if is_refusal else PollResult.FAILED)
             if isinstance(error, RateLimitError):
                 self._budget.refuse(now, rate_limit_pause(error, self._rng))
             if not isinstance(error, APIConnectionError | ServerError):
@@ -225,6 +238,7 @@ class PollScheduler:
                     "%s: %d waiting runs are not polled but for single probes", error, len(self._runs)
                 )
             return run.poller.on_error(error, self._wall_clock())
+        self._metrics.polled(PollResult.ANSWERED)
         self._note_answer()
         self._learn(run, answer)
         return run.poller.on_answer(answer, self._wall_clock())
@@ -262,17 +276,20 @@ class PollScheduler:
         elif run.was_seen:
             finished = answer.finished_at
             late = self._wall_clock() - finished.timestamp() if finished else (now - run.seen) / 2
+            if finished:
+                self._metrics.saw_end(max(0.0, late))
             self._durations.saw_end(run.agent, seen_age, min(age, max(seen_age, age - late)))
 
 
 _schedulers: dict[asyncio.AbstractEventLoop, dict[tuple[str, str], PollScheduler]] = {}
 
 
-def scheduler_for(settings: ClientSettings) -> PollScheduler:
+def scheduler_for(settings: ClientSettings, *, emit: Emit | None = None) -> PollScheduler:
     """
     Return the scheduler of a key in the running event loop.
 
     :param settings: connections with the same URL and key share one scheduler.
+    :param emit: takes its metrics, if the scheduler is new.
     """
     loop = asyncio.get_running_loop()
     if loop not in _schedulers:
@@ -283,5 +300,5 @@ def scheduler_for(settings: ClientSettings) -> PollScheduler:
         if len(of_loop) >= _MOST_KEYS:
             for credential in [key for key, scheduler in of_loop.items() if scheduler.is_idle]:
                 del of_loop[credential]
-        of_loop[settings.credential] = PollScheduler(settings, clock=loop.time)
+        of_loop[settings.credential] = PollScheduler(settings, clock=loop.time, emit=emit)
     return of_loop[settings.credential]

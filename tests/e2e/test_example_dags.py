@@ -111,10 +111,15 @@ def test_fan_out_gathers_every_output_in_order(airflow: StandaloneAirflow) -> No
 
     gathered = airflow.xcom(FAN_OUT, run_id, "gather", "return_value")
     assert gathered == ["It is 1.", "It is 2.", "It is 3."]
-    agent_run_ids = {
+    agent_run_ids = [
         airflow.xcom(FAN_OUT, run_id, "ask", "run_id", map_index=map_index) for map_index in range(3)
-    }
-    assert len(agent_run_ids - {None}) == 3
+    ]
+    assert len(set(agent_run_ids) - {None}) == 3
+    # One scheduler polls for all three, but each task's log has the lines of its own run.
+    for map_index, agent_run_id in enumerate(agent_run_ids):
+        log = airflow.task_log(FAN_OUT, run_id, "ask", map_index=map_index)
+        assert f"Run {agent_run_id}: status succeeded" in log
+        assert not [other for other in agent_run_ids if other != agent_run_id and other in log]
 
 
 def test_output_of_one_vendor_feeds_the_other(airflow: StandaloneAirflow, simulator: Simulator) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from airflow.exceptions import AirflowRescheduleException
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from pytest_mock import MockerFixture
 
 from airflow_provider_agentruns.connection_cache import ConnectionCache
 from airflow_provider_agentruns.connections import (
@@ -22,7 +23,7 @@ from airflow_provider_agentruns.operators import AgentRunResultOperator
 from airflow_provider_agentruns.polling.poller import Decision, RunPoller
 from airflow_provider_agentruns.sensors import AgentRunSensor
 from airflow_provider_agentruns.simulator import Simulator
-from airflow_provider_agentruns.triggers import AgentRunTrigger
+from airflow_provider_agentruns.triggers import AgentRunTrigger, _emit
 
 from .task_runs import MODES, Outcome, run_task
 
@@ -225,6 +226,20 @@ async def test_a_thousand_triggers_look_their_connection_up_once(
     assert len(looked_up) == 1
     await asyncio.gather(*(cache.get(connections["snorbe"], newer_than=found[0].at) for _ in range(1000)))
     assert len(looked_up) == 2, "a refused key is looked up again, once for all"
+
+
+def test_metrics_of_the_polls_are_airflows(mocker: MockerFixture) -> None:
+    stats = mocker.patch("airflow_provider_agentruns.triggers.Stats")
+    _emit("polls", 38, {"key": "k", "result": "answered"})
+    _emit("waiting_runs", 7, {"key": "k"})
+    stats.incr.assert_called_once_with("agentruns.polls", 38, tags={"key": "k", "result": "answered"})
+    stats.gauge.assert_called_once_with("agentruns.waiting_runs", 7, tags={"key": "k"})
+
+
+def test_metrics_are_taken_by_airflow_as_it_is() -> None:
+    """Also where no metrics backend is set up."""
+    _emit("polls", 38, {"key": "k", "result": "answered"})
+    _emit("lateness", 1.5, {"key": "k"})
 
 
 def test_an_error_that_nobody_foresaw_is_told_without_its_text(

@@ -358,3 +358,28 @@ def test_closed_event_loops_are_let_go(client_settings: ClientSettings) -> None:
         asyncio.run(use())
     assert len([loop for loop in _schedulers if loop.is_closed()]) <= 1
     assert len([loop for loop in _caches if loop.is_closed()]) <= 1
+
+
+async def test_the_scheduler_counts_its_polls_and_how_late_it_saw_an_end(
+    simulator: Simulator, client_settings: ClientSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_agentruns.polling.metrics._PERIOD", 0.2)
+    emitted: dict[str, float] = {}
+    scheduler = PollScheduler(
+        client_settings,
+        clock=asyncio.get_running_loop().time,
+        emit=lambda name, value, tags: emitted.update({name + tags.get("result", ""): value}),
+    )
+    ending = [simulator.create_run("flowyble", duration=0.05) for _ in range(3)]
+    going_on = asyncio.create_task(
+        _watch(scheduler, simulator.create_run("flowyble", scenario="never"), client_settings)
+    )
+    await asyncio.gather(*(_watch(scheduler, run_id, client_settings) for run_id in ending))
+    while not emitted:
+        await asyncio.sleep(0.02)
+    going_on.cancel()
+    await asyncio.wait({going_on})
+    assert emitted["waiting_runs"] == 1
+    assert emitted["pollsanswered"] >= 4
+    assert emitted["pollsrefused"] == 0
+    assert 0 <= emitted["lateness"] < 60
