@@ -60,6 +60,11 @@ def other_server() -> Iterator[Server]:
     yield from _serve()
 
 
+class _QuietServer(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing: clients that leave in the middle are what is tested."""
+
+
 def _serve() -> Iterator[Server]:
     running = Server()
 
@@ -75,7 +80,7 @@ def _serve() -> Iterator[Server]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http = _QuietServer(("127.0.0.1", 0), Handler)
     running.url = f"http://127.0.0.1:{http.server_port}"
     threading.Thread(target=http.serve_forever, daemon=True).start()
     yield running
