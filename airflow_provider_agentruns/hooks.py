@@ -163,15 +163,21 @@ class AgentRunHook(BaseHook):
         :param clock: seconds since the epoch.
         """
         try:
-            with Client(self.vendor_connection.settings, retry=ONCE) as client:
-                decision = poller.on_answer(client.send(self.adapter.status(poller.ref)), clock())
+            run = self._polling_client.send(self.adapter.status(poller.ref))
+            decision = poller.on_answer(run, clock())
         except APIError as error:
             decision = poller.on_error(error, clock())
         except (AgentRunsError, AirflowNotFoundException) as error:
             return Decision(Outcome.REFUSED, error=AgentRunsError(str(error)))
         if decision.resolve_connection:
-            del self.vendor_connection
+            self._polling_client.close()
+            del self._polling_client, self.vendor_connection
         return decision
+
+    @cached_property
+    def _polling_client(self) -> Client:
+        """Return the client of all polls of a wait, which share its connection; each is sent once."""
+        return Client(self.vendor_connection.settings, retry=ONCE)
 
     def test_connection(self) -> tuple[bool, str]:
         """Make one cheap, unbilled call, and tell whether the connection works or what to mend."""

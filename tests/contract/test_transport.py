@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_agentruns.client._async import AsyncClient
+from airflow_provider_agentruns.client._sync import Client
 from airflow_provider_agentruns.client.calls import MEBIBYTE, Call, Request
 from airflow_provider_agentruns.client.exceptions import (
     APIConnectionError,
@@ -266,6 +267,20 @@ def test_a_stream_is_left_as_soon_as_it_has_told_enough(
     )
     assert send(server.settings(timeout=5), call).startswith(b'{"run": 1}\n')
     assert left.wait(10), "the connection is dropped"
+
+
+def test_polls_on_a_worker_reuse_one_connection(server: Server) -> None:
+    ports = set()
+
+    def remember(handler: BaseHTTPRequestHandler) -> None:
+        ports.add(handler.client_address[1])
+        _send(handler, b"{}")
+
+    server.answer = remember
+    with Client(server.settings()) as client:
+        for _ in range(5):
+            client.send(_call())
+    assert len(ports) == 1
 
 
 async def test_polls_reuse_one_connection(server: Server) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
+from pytest_mock import MockerFixture
 
+from airflow_provider_agentruns.client._sync import Client
 from airflow_provider_agentruns.client.exceptions import (
     AuthenticationError,
     BadRequestError,
@@ -15,6 +18,7 @@ from airflow_provider_agentruns.client.exceptions import (
 )
 from airflow_provider_agentruns.client.models import RunStatus
 from airflow_provider_agentruns.hooks import AgentRunHook, FlowybleHook, SnorbeHook
+from airflow_provider_agentruns.polling.poller import Outcome, RunPoller
 from airflow_provider_agentruns.simulator import Simulator
 
 AGENT_ID = "5e1b6f0a-3c5d-4f6e-8a7b-0c1d2e3f4a5b"
@@ -79,6 +83,18 @@ def test_a_run_can_be_started_and_read(
     simulator.finish_run(run.run_id, output="the answer")
     result = hook.get_result(run.run_id)
     assert (result.status, result.output) == (RunStatus.SUCCEEDED, "the answer")
+
+
+def test_all_polls_of_a_wait_on_a_worker_share_a_client(
+    connections: dict[str, str], simulator: Simulator, mocker: MockerFixture
+) -> None:
+    run_id = simulator.create_run("flowyble", duration=0.2)
+    made = mocker.spy(Client, "__init__")
+    hook = AgentRunHook(connections["flowyble"])
+    decision = hook.wait(RunPoller(hook.ref(run_id), interval=0.02, end_time=time.time() + 30))
+    assert decision.outcome is Outcome.ENDED
+    assert len(simulator.requests(run_id=run_id)) > 3
+    assert made.call_count == 1
 
 
 def test_flowyble_details_have_the_steps(connections: dict[str, str], simulator: Simulator) -> None:
