@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from airflow_provider_agentruns.connections import VendorConnection, aget_vendor_connection
+from airflow_provider_agentruns.polling.event_loops import OnePerLoop
 
 _SECONDS_KEPT = 60.0
 # For those who stand in line behind a look-up that failed.
@@ -63,14 +64,9 @@ class ConnectionCache:
             return kept
 
 
-_caches: dict[asyncio.AbstractEventLoop, ConnectionCache] = {}
+_caches = OnePerLoop(ConnectionCache)
 
 
 def connection_cache() -> ConnectionCache:
     """Return the cache of the running event loop."""
-    loop = asyncio.get_running_loop()
-    if loop not in _caches:
-        for closed in [other for other in _caches if other.is_closed()]:
-            del _caches[closed]
-        _caches[loop] = ConnectionCache()
-    return _caches[loop]
+    return _caches.here()

@@ -150,15 +150,13 @@ class AgentRunHook(BaseHook):
         """
         while True:
             decision = self.poll(poller, clock=clock)
-            for note in decision.notes:
-                self.log.log(note.level, "Run %s: %s", poller.ref.run_id, note.text)
             if decision.outcome is not None:
                 return decision
             sleep(decision.wait)
 
     def poll(self, poller: RunPoller, *, clock: Callable[[], float] = time.time) -> Decision:
         """
-        Ask once how the poller's run stands, and return what follows.
+        Ask once how the poller's run stands, log what is worth it, and return what follows.
 
         :param clock: seconds since the epoch.
         """
@@ -172,6 +170,8 @@ class AgentRunHook(BaseHook):
         if decision.resolve_connection:
             self._polling_client.close()
             del self._polling_client, self.vendor_connection
+        for note in decision.notes:
+            self.log.log(note.level, "Run %s: %s", poller.ref.run_id, note.text)
         return decision
 
     @cached_property

@@ -104,8 +104,6 @@ class AgentRunSensor(BaseSensorOperator):
         decision = self.hook.poll(self._poller)
         if decision.resolve_connection:
             decision = self.hook.poll(self._poller)
-        for note in decision.notes:
-            self.log.log(note.level, "Run %s: %s", self._poller.ref.run_id, note.text)
         ref = self._poller.ref
         event = AgentRunEvent.of(decision, run_id=ref.run_id, run_kind=ref.kind, end_time=0.0)
         self._last_event = event

@@ -46,7 +46,7 @@ class PollBudget:
     def rate(self, now: float) -> float:
         """Return polls per minute that may go now."""
         limit = float(self.polls_per_minute)
-        if now - self._born < RATE_LIMIT_WINDOW:
+        if self._is_young(now):
             limit = max(1.0, limit / 2)
         if self._rate_after_refusal is None or self._remembered is None:
             return limit
@@ -60,10 +60,7 @@ class PollBudget:
 
     def wait(self, now: float) -> float:
         """Return seconds until a poll may go; zero or less means now."""
-        rate = self.rate(now)
-        is_young = now - self._born < RATE_LIMIT_WINDOW
-        burst = 1.0 if is_young else max(1.0, rate // _BURST_SHARE)
-        spacing = self._spacing(rate, burst)
+        burst, spacing = self._pace(now)
         allowed = max(self._next_even - (burst - 1) * spacing, self._paused_until)
         self._forget(now)
         if len(self._sent) >= self.polls_per_minute:
@@ -72,9 +69,8 @@ class PollBudget:
 
     def spend(self, now: float) -> None:
         """Count a poll as sent."""
-        rate = self.rate(now)
-        burst = 1.0 if now - self._born < RATE_LIMIT_WINDOW else max(1.0, rate // _BURST_SHARE)
-        self._next_even = max(self._next_even, now) + self._spacing(rate, burst)
+        _, spacing = self._pace(now)
+        self._next_even = max(self._next_even, now) + spacing
         self._sent.append(now)
 
     def refuse(self, now: float, pause: float) -> None:
@@ -108,10 +104,15 @@ class PollBudget:
         """Tell whether nothing would be lost with this budget."""
         return now > self._paused_until + RATE_LIMIT_WINDOW and not self.sent_lately(now)
 
-    @staticmethod
-    def _spacing(rate: float, burst: float) -> float:
+    def _is_young(self, now: float) -> bool:
+        return now - self._born < RATE_LIMIT_WINDOW
+
+    def _pace(self, now: float) -> tuple[float, float]:
+        """Return how many polls may go at once, and the seconds between polls after them."""
+        rate = self.rate(now)
+        burst = 1.0 if self._is_young(now) else max(1.0, rate // _BURST_SHARE)
         # After a burst the next window begins with its first poll, so one space more makes up the rest.
-        return RATE_LIMIT_WINDOW / (rate - burst + 1)
+        return burst, RATE_LIMIT_WINDOW / (rate - burst + 1)
 
     def _forget(self, now: float) -> None:
         while self._sent and self._sent[0] <= now - RATE_LIMIT_WINDOW:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 
-from airflow_provider_agentruns.client.retry import backoff
-
 _FAILURES_TO_OPEN = 5
 _FIRST_WAIT = 2.0
 _LONGEST_WAIT = 30.0
@@ -42,7 +40,7 @@ class Circuit:
         if probes > 0:
             # Half of it is certain: a probe at once after a failure would be no probe.
             wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** min(probes - 1, 32))
-            self._next_probe = now + wait / 2 + backoff(1, base=wait / 2, cap=wait / 2, rng=self._rng)
+            self._next_probe = now + self._rng.uniform(wait / 2, wait)
         return probes == 1
 
     def succeeded(self) -> bool:

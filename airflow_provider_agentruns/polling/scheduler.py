@@ -24,6 +24,7 @@ from airflow_provider_agentruns.client.settings import ClientSettings
 from airflow_provider_agentruns.polling.budget import PollBudget
 from airflow_provider_agentruns.polling.circuit import Circuit
 from airflow_provider_agentruns.polling.durations import RunDurations
+from airflow_provider_agentruns.polling.event_loops import OnePerLoop
 from airflow_provider_agentruns.polling.metrics import Emit, PollMetrics, PollResult
 from airflow_provider_agentruns.polling.order import WaitingRun, WaitingRuns
 from airflow_provider_agentruns.polling.poller import Decision, Note, RunPoller
@@ -155,10 +156,8 @@ class PollScheduler:
         while True:
             self._changed.clear()
             now = self._clock()
-            wait = self._wait(now)
-            if line := self._metrics.report(
-                now, waiting=len(self._runs), budget=self._budget.rate(now), next_poll=wait
-            ):
+            wait, rate = self._wait(now), self._budget.rate(now)
+            if line := self._metrics.report(now, waiting=len(self._runs), budget=rate, next_poll=wait):
                 log.info(line)
             if wait is None or wait > 0:
                 try:
@@ -167,7 +166,6 @@ class PollScheduler:
                 except TimeoutError:
                     pass
                 continue
-            rate = self._budget.rate(now)
             # Probes go around: some runs may fail for reasons of their own.
             is_scarce = self._runs.demand > rate and not self._circuit.is_open
             run = self._runs.take(now, rate=rate, is_scarce=is_scarce)
@@ -204,11 +202,11 @@ class PollScheduler:
         try:
             decision = await self._ask(run)
         except Exception as error:  # noqa: BLE001 - goes to the one who waits for this run
-            run.poll = None
             if not run.finished.done():
                 run.finished.set_exception(error)
             return
-        run.poll = None
+        finally:
+            run.poll = None
         if run.finished.done():
             return
         if decision.outcome is None and not decision.resolve_connection:
@@ -226,10 +224,11 @@ class PollScheduler:
             answer = await self._client(run.settings).send(run.call)
         except APIError as error:
             now = self._clock()
-            is_refusal = isinstance(error, RateLimitError)
-            self._metrics.polled(PollResult.REFUSED if is_refusal else PollResult.FAILED)
             if isinstance(error, RateLimitError):
+                self._metrics.polled(PollResult.REFUSED)
                 self._budget.refuse(now, rate_limit_pause(error, self._rng))
+            else:
+                self._metrics.polled(PollResult.FAILED)
             if not isinstance(error, APIConnectionError | ServerError):
                 # Whatever it said, the vendor is there.
                 self._note_answer()
@@ -281,7 +280,7 @@ class PollScheduler:
             self._durations.saw_end(run.agent, seen_age, min(age, max(seen_age, age - late)))
 
 
-_schedulers: dict[asyncio.AbstractEventLoop, dict[tuple[str, str], PollScheduler]] = {}
+_schedulers: OnePerLoop[dict[tuple[str, str], PollScheduler]] = OnePerLoop(dict)
 
 
 def scheduler_for(settings: ClientSettings, *, emit: Emit | None = None) -> PollScheduler:
@@ -291,14 +290,12 @@ def scheduler_for(settings: ClientSettings, *, emit: Emit | None = None) -> Poll
     :param settings: connections with the same URL and key share one scheduler.
     :param emit: takes its metrics, if the scheduler is new.
     """
-    loop = asyncio.get_running_loop()
-    if loop not in _schedulers:
-        for closed in [other for other in _schedulers if other.is_closed()]:
-            del _schedulers[closed]
-    of_loop = _schedulers.setdefault(loop, {})
+    of_loop = _schedulers.here()
     if settings.credential not in of_loop:
         if len(of_loop) >= _MOST_KEYS:
             for credential in [key for key, scheduler in of_loop.items() if scheduler.is_idle]:
                 del of_loop[credential]
-        of_loop[settings.credential] = PollScheduler(settings, clock=loop.time, emit=emit)
+        of_loop[settings.credential] = PollScheduler(
+            settings, clock=asyncio.get_running_loop().time, emit=emit
+        )
     return of_loop[settings.credential]
