@@ -88,10 +88,16 @@ def test_a_run_can_be_started_and_read(
 def test_all_polls_of_a_wait_on_a_worker_share_a_client(
     connections: dict[str, str], simulator: Simulator, mocker: MockerFixture
 ) -> None:
-    run_id = simulator.create_run("flowyble", duration=0.2)
+    run_id = simulator.create_run("flowyble", scenario="never")
     made = mocker.spy(Client, "__init__")
     hook = AgentRunHook(connections["flowyble"])
-    decision = hook.wait(RunPoller(hook.ref(run_id), interval=0.02, end_time=time.time() + 30))
+
+    def end_after_some_polls(_: float) -> None:
+        if len(simulator.requests(run_id=run_id)) == 4:
+            simulator.finish_run(run_id)
+
+    poller = RunPoller(hook.ref(run_id), interval=0.02, end_time=time.time() + 30)
+    decision = hook.wait(poller, sleep=end_after_some_polls)
     assert decision.outcome is Outcome.ENDED
     assert len(simulator.requests(run_id=run_id)) > 3
     assert made.call_count == 1

@@ -19,6 +19,7 @@ from airflow_provider_agentruns.connections import (
     get_vendor_connection,
 )
 from airflow_provider_agentruns.exceptions import AgentRunTimeout
+from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.operators import AgentRunResultOperator
 from airflow_provider_agentruns.polling.poller import Decision, RunPoller
 from airflow_provider_agentruns.sensors import AgentRunSensor
@@ -63,7 +64,7 @@ def test_a_run_that_waits_on_a_human_goes_on_waiting_and_says_once_what_is_asked
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_id = simulator.create_run("snorbe", scenario="wait", duration=0.01, **options)
-    outcome = _wait(connections["snorbe"], run_id, mode, timeout=0.5)
+    outcome = _wait(connections["snorbe"], run_id, mode, timeout=1.0)
     assert isinstance(outcome.error, AgentRunTimeout)
     assert "waiting" in str(outcome.error)
     lines = [line for line in capsys.readouterr().out.splitlines() if said in line]
@@ -328,7 +329,15 @@ def test_a_sensor_looks_its_connection_up_once_for_all_pokes(
         return get_vendor_connection(conn_id)
 
     monkeypatch.setattr("airflow_provider_agentruns.hooks.get_vendor_connection", look_up)
-    run_id = simulator.create_run("snorbe", duration=0.3)
+    run_id = simulator.create_run("snorbe", scenario="never")
+    poll = AgentRunHook.poll
+
+    def end_after_some_polls(*args: Any) -> Decision:
+        if len(simulator.requests(run_id=run_id)) == 4:
+            simulator.finish_run(run_id)
+        return poll(*args)
+
+    monkeypatch.setattr(AgentRunHook, "poll", end_after_some_polls)
     sensor = AgentRunSensor(task_id="t", conn_id=connections["snorbe"], run_id=run_id, poke_interval=0.02)
     assert run_task(sensor).error is None
     assert len(simulator.requests(run_id=run_id)) > 3
