@@ -15,7 +15,7 @@ from airflow_provider_agentruns.client.calls import describe
 from airflow_provider_agentruns.client.exceptions import InvalidInputError
 from airflow_provider_agentruns.client.settings import ClientSettings
 from airflow_provider_agentruns.client.text import one_line
-from airflow_provider_agentruns.vendors.base import VendorAdapter
+from airflow_provider_agentruns.vendors.base import BulkPolling, VendorAdapter
 from airflow_provider_agentruns.vendors.registry import get_adapter
 
 # The rest of the vendor's limit is left to starts and results, which workers send.
@@ -24,11 +24,16 @@ _PORTS = range(1, 65_536)
 
 
 class VendorConnection(NamedTuple):
-    """An Airflow connection, understood."""
+    """
+    An Airflow connection, understood.
+
+    :param bulk: the vendor's call that tells how many runs stand, if it is to be used.
+    """
 
     conn_id: str
     adapter: VendorAdapter
     settings: ClientSettings
+    bulk: BulkPolling | None = None
 
 
 def get_vendor_connection(conn_id: str) -> VendorConnection:
@@ -65,9 +70,10 @@ def read_connection(conn_id: str, connection: Connection) -> VendorConnection:
             verify=extras.verify,
             proxy=extras.proxy,
         )
+        bulk = _choose_bulk_polling(adapter, extras)
     except InvalidInputError as error:
         raise InvalidInputError(f"connection {conn_id!r}: {error}") from None
-    return VendorConnection(conn_id, adapter, settings)
+    return VendorConnection(conn_id, adapter, settings, bulk)
 
 
 def _empty_as_default(default: Any) -> BeforeValidator:
@@ -122,6 +128,8 @@ class ConnectionExtras(BaseModel):
         vendor's limit.
     :param verify: whether to check TLS certificates, or the path of a file of trusted certificates.
     :param proxy: URL of an HTTP proxy.
+    :param bulk_polling: whether to ask for many runs in one call while polls are scarce; None for the
+        vendor's default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -130,6 +138,7 @@ class ConnectionExtras(BaseModel):
     polls_per_minute: Annotated[int | None, Field(ge=1, le=100_000), _no_flag, _empty_as_default(None)] = None
     verify: Annotated[bool | str, BeforeValidator(_read_verify)] = True
     proxy: Annotated[str | None, BeforeValidator(_read_proxy)] = None
+    bulk_polling: Annotated[bool | None, _empty_as_default(None)] = None
 
 
 def _read_extras(extra: str | None) -> ConnectionExtras:
@@ -153,6 +162,16 @@ def _read_extras(extra: str | None) -> ConnectionExtras:
         return ConnectionExtras.model_validate(values)
     except ValidationError as error:
         raise InvalidInputError(f"extra {describe(error)}") from None
+
+
+def _choose_bulk_polling(adapter: VendorAdapter, extras: ConnectionExtras) -> BulkPolling | None:
+    bulk, wanted = adapter.bulk_polling(), extras.bulk_polling
+    if wanted and bulk is None:
+        raise InvalidInputError(
+            f"extra bulk_polling: {adapter.display_name} documents no call that lists runs; leave it out"
+        )
+    is_used = bulk is not None and (not bulk.is_heavy if wanted is None else wanted)
+    return bulk if is_used else None
 
 
 def _read_key(password: str | None, adapter: VendorAdapter) -> str:

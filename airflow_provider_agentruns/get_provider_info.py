@@ -104,6 +104,12 @@ def get_provider_info() -> dict[str, Any]:
                         "description": "URL of an HTTP proxy, for example http://proxy.example.com:3128.",
                         "schema": {"type": ["string", "null"], "format": "password"},
                     },
+                    "bulk_polling": {
+                        "label": "Bulk polling",
+                        "description": "While polls are scarce, list the newest turns first: ends are seen "
+                        "sooner, but each list carries the runs' events. Default: false.",
+                        "schema": {"type": ["boolean", "null"]},
+                    },
                 },
                 "ui-field-behaviour": {
                     "hidden-fields": ["login", "port", "schema", "extra"],

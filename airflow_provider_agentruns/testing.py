@@ -36,7 +36,7 @@ from airflow_provider_agentruns.client.exceptions import (
 from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus
 from airflow_provider_agentruns.client.retry import ONCE
 from airflow_provider_agentruns.client.settings import ClientSettings
-from airflow_provider_agentruns.vendors.base import StartRequest, VendorAdapter
+from airflow_provider_agentruns.vendors.base import Listing, StartRequest, VendorAdapter
 
 T = TypeVar("T")
 Send = Callable[[ClientSettings, Call[T]], T]
@@ -144,6 +144,18 @@ class AdapterContract:
         status = send(vendor.settings, vendor.adapter.status(run.ref))
         assert status.run_id == run.run_id
 
+    def test_lists_what_has_ended(self, vendor: ContractVendor, send: Send[Any]) -> None:
+        """A call about many runs, where there is one, hints at runs that ended and at none that goes on."""
+        bulk = vendor.adapter.bulk_polling()
+        if bulk is None:
+            pytest.skip("the vendor has no call about many runs")
+        ended = [vendor.create_run(status) for status in (RunStatus.SUCCEEDED, RunStatus.FAILED)]
+        going_on = vendor.create_run(RunStatus.RUNNING)
+        listing: Listing = send(vendor.settings, bulk.call([going_on, *ended], None))
+        assert going_on.run_id not in listing.changed
+        assert {ref.run_id for ref in ended} <= set(listing.changed)
+        assert not listing.going_on & {ref.run_id for ref in ended}
+
     def test_probe_accepts_a_good_key(self, vendor: ContractVendor, send: Send[Any]) -> None:
         """The probe of a key that works returns a sentence."""
         assert vendor.adapter.display_name in send(vendor.settings, vendor.adapter.probe())
@@ -154,7 +166,10 @@ class AdapterContract:
         settings = replace(vendor.settings, api_key=key, auth_headers=vendor.adapter.auth_headers(key))
         ref = vendor.create_run(RunStatus.RUNNING)
         adapter = vendor.adapter
-        for call in (adapter.probe(), adapter.status(ref), adapter.start(vendor.start_request)):
+        calls: list[Call[Any]] = [adapter.probe(), adapter.status(ref), adapter.start(vendor.start_request)]
+        if bulk := adapter.bulk_polling():
+            calls.append(bulk.call([ref], None))
+        for call in calls:
             with pytest.raises(AuthenticationError) as caught:
                 send(settings, call)
             assert key not in str(caught.value)

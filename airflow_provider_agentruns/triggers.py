@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Self
@@ -14,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from airflow_provider_agentruns.client.exceptions import AgentRunsError
 from airflow_provider_agentruns.client.models import RunStatus
-from airflow_provider_agentruns.client.retry import backoff
+from airflow_provider_agentruns.client.retry import JITTER, backoff
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.connection_cache import CachedConnection, connection_cache
 from airflow_provider_agentruns.connections import VendorConnection
@@ -115,7 +114,6 @@ class AgentRunTrigger(BaseTrigger):
         self.end_time = end_time
         self.poll_from = poll_from
         self.not_found_until = not_found_until
-        self._rng = random.Random()  # noqa: S311 - spreads polls, guards nothing
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, which Airflow stores in its database."""
@@ -158,6 +156,7 @@ class AgentRunTrigger(BaseTrigger):
                         connection.settings,
                         on_note=self._log_note,
                         delay=max(0.0, self.poll_from - time.time()),
+                        bulk=connection.bulk,
                     )
                     if not decision.resolve_connection:
                         return decision
@@ -196,6 +195,4 @@ class AgentRunTrigger(BaseTrigger):
                         self.conn_id,
                         type(error).__name__,
                     )
-                await asyncio.sleep(
-                    backoff(failures, base=2.0, cap=_LONGEST_CONNECTION_BACKOFF, rng=self._rng)
-                )
+                await asyncio.sleep(backoff(failures, base=2.0, cap=_LONGEST_CONNECTION_BACKOFF, rng=JITTER))

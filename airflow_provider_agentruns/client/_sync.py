@@ -13,7 +13,7 @@ import urllib3.exceptions
 from airflow_provider_agentruns.client.calls import Call, Request, Response
 from airflow_provider_agentruns.client.exceptions import APIError
 from airflow_provider_agentruns.client.exchange import CHUNK, Body, Failure, connection_error
-from airflow_provider_agentruns.client.retry import ON_WORKER, RetryPolicy
+from airflow_provider_agentruns.client.retry import JITTER, ON_WORKER, RetryPolicy
 from airflow_provider_agentruns.client.settings import ClientSettings
 
 T = TypeVar("T")
@@ -34,12 +34,12 @@ class Client:
         *,
         retry: RetryPolicy = ON_WORKER,
         sleep: Callable[[float], object] = time.sleep,
-        rng: random.Random | None = None,
+        rng: random.Random = JITTER,
     ) -> None:
         self._settings = settings
         self._retry = retry
         self._sleep = sleep
-        self._rng = rng or random.Random()  # noqa: S311 - spreads retries, guards nothing
+        self._rng = rng
         self._session = requests.Session()
         # Proxies and certificates come from the settings, which look at the environment for both clients.
         self._session.trust_env = False

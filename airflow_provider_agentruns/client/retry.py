@@ -13,6 +13,8 @@ MAX_RETRY_AFTER = 3600.0
 _SHORTEST_PAUSE = 1.0
 RATE_LIMIT_WINDOW = 60.0
 """Seconds over which vendors count requests."""
+JITTER = random.SystemRandom()
+"""Spreads retries and polls. One for all, since each takes 2.5 kB; forks of a process do not wait alike."""
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:

@@ -58,13 +58,22 @@ class PollBudget:
             recovered = max(self._remembered, self._rate_after_refusal) + limit * probing**2
         return max(1.0, min(limit, recovered))
 
-    def wait(self, now: float) -> float:
-        """Return seconds until a poll may go; zero or less means now."""
+    def wait(self, now: float, polls: int = 1) -> float:
+        """
+        Return seconds until a poll may go; zero or less means now.
+
+        :param polls: how many are to go one right after the other, such as a listing and the poll that
+            confirms it. More than the pace has at once go when the first may; the next then waits longer.
+        """
         burst, spacing = self._pace(now)
-        allowed = max(self._next_even - (burst - 1) * spacing, self._paused_until)
+        saved = burst - polls
+        if not self._is_young(now):
+            saved = max(0.0, saved)
+        allowed = max(self._next_even - saved * spacing, self._paused_until)
         self._forget(now)
-        if len(self._sent) >= self.polls_per_minute:
-            allowed = max(allowed, self._sent[-self.polls_per_minute] + RATE_LIMIT_WINDOW)
+        kept = max(1, self.polls_per_minute - polls + 1)
+        if len(self._sent) >= kept:
+            allowed = max(allowed, self._sent[-kept] + RATE_LIMIT_WINDOW)
         return allowed - now
 
     def spend(self, now: float) -> None:

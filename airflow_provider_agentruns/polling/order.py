@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import random
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ class WaitingRun:
     :param asked: when it was last asked, or began to wait.
     :param not_before: when it may be asked first.
     :param due: when it is to be asked next.
+    :param mark: of the newest listing that showed the run to have changed.
+    :param is_hinted: whether the run is polled because of that.
     :param context: of whoever waits, for lines of its log.
     """
 
@@ -55,7 +58,40 @@ class WaitingRun:
     was_seen: bool = False
     poll: asyncio.Task[None] | None = None
     turn: int = 0
+    mark: str | None = None
+    is_hinted: bool = False
     context: Context = field(default_factory=copy_context)
+
+    def learn(self, answer: Run, durations: RunDurations, now: float, wall_now: float) -> float | None:
+        """
+        Take note of an answer, for this run and for its agent's durations.
+
+        :param wall_now: seconds since the epoch.
+        :return: for how many seconds the run had been over, if that can be told.
+        """
+        if answer.agent_id:
+            self.agent = answer.agent_id
+        if not self.was_seen:
+            # How old the run is, the vendor knows; a clock that is ahead of ours does not make it younger.
+            started = answer.started_at or answer.created_at
+            if started is not None:
+                self.began = min(self.began, now - max(0.0, wall_now - started.timestamp()))
+        if not answer.status.is_terminal:
+            self.saw_going_on(durations, now)
+            return None
+        finished = answer.finished_at
+        if not self.was_seen:
+            return None
+        late = wall_now - finished.timestamp() if finished else (now - self.seen) / 2
+        seen_age, age = self.seen - self.began, now - self.began
+        durations.saw_end(self.agent, seen_age, min(age, max(seen_age, age - late)))
+        return max(0.0, late) if finished else None
+
+    def saw_going_on(self, durations: RunDurations, now: float) -> None:
+        """Take note that the run goes on."""
+        age = now - self.began
+        durations.saw_running(self.agent, self.seen - self.began if self.was_seen else age, age)
+        self.seen, self.was_seen = now, True
 
 
 class WaitingRuns:
@@ -72,6 +108,8 @@ class WaitingRuns:
         self._sleeping: list[tuple[float, int, WaitingRun]] = []
         # By agent, in the order in which they became due; a dict because it deletes and keeps order.
         self._due: dict[str, dict[WaitingRun, None]] = {}
+        # Due as well, but before all others.
+        self._hinted: dict[WaitingRun, None] = {}
         self._all: set[WaitingRun] = set()
         self.demand = 0.0
 
@@ -91,6 +129,31 @@ class WaitingRuns:
         run.turn = next(self._turns)
         heapq.heappush(self._sleeping, (due, run.turn, run))
 
+    def hint(self, run: WaitingRun, now: float) -> None:
+        """Let a run that seems to have changed be asked before all others."""
+        run.is_hinted = True
+        self.put(run, max(now, run.not_before))
+
+    def saw_going_on(self, run: WaitingRun, now: float) -> None:
+        """Take note that a run was seen to go on without having been asked."""
+        run.saw_going_on(self._durations, now)
+        run.asked, run.is_hinted = now, False
+        if run.due <= now:
+            # To the end of its line, which is in the order of asking.
+            self.put(run, now)
+
+    def has_hints(self, now: float) -> bool:
+        """Tell whether a run is due that seems to have changed."""
+        self._wake(now)
+        return bool(self._hinted)
+
+    def spread(self, now: float, rng: random.Random) -> None:
+        """Let each run that sleeps be due within its interval, but none later than it was, or too soon."""
+        for run in list(self._all):
+            due = max(run.not_before, now + rng.uniform(0, run.interval))
+            if run.poll is None and due < run.due:
+                self.put(run, due)
+
     def remove(self, run: WaitingRun) -> None:
         """Forget a run."""
         if run in self._all:
@@ -106,7 +169,7 @@ class WaitingRuns:
     def next_due(self, now: float) -> float | None:
         """Return when the next run is due, or None if none will be by itself."""
         self._wake(now)
-        if self._due:
+        if self._due or self._hinted:
             return now
         return self._sleeping[0][0] if self._sleeping else None
 
@@ -119,8 +182,17 @@ class WaitingRuns:
             for longest goes first.
         """
         self._wake(now)
-        if not self._due:
+        if self._hinted:
+            chosen = next(iter(self._hinted))
+        elif self._due:
+            chosen = self._choose(now, rate, is_scarce=is_scarce)
+        else:
             return None
+        self._leave_queue(chosen)
+        chosen.asked = now
+        return chosen
+
+    def _choose(self, now: float, rate: float, *, is_scarce: bool) -> WaitingRun:
         heads = [next(iter(queue)) for queue in self._due.values()]
         # By when it was asked, not seen: a run whose polls fail must not come before all others for ever.
         chosen = min(heads, key=lambda run: run.asked)
@@ -129,8 +201,6 @@ class WaitingRuns:
             compared = max(1, int(min(_MOST_COMPARED, _COMPARED_PER_MINUTE / rate)) // len(heads))
             candidates = (run for queue in self._due.values() for run in itertools.islice(queue, compared))
             chosen = max(candidates, key=lambda run: self._worth(run, now))
-        self._leave_queue(chosen)
-        chosen.asked = now
         return chosen
 
     def _worth(self, run: WaitingRun, now: float) -> float:
@@ -140,11 +210,13 @@ class WaitingRuns:
         while self._sleeping and self._sleeping[0][0] <= now:
             _, turn, run = heapq.heappop(self._sleeping)
             if run.turn == turn:
-                self._due.setdefault(run.agent, {})[run] = None
+                queue = self._hinted if run.is_hinted else self._due.setdefault(run.agent, {})
+                queue[run] = None
         while self._sleeping and self._sleeping[0][2].turn != self._sleeping[0][1]:
             heapq.heappop(self._sleeping)
 
     def _leave_queue(self, run: WaitingRun) -> None:
+        self._hinted.pop(run, None)
         queue = self._due.get(run.agent)
         if queue is not None:
             queue.pop(run, None)

@@ -20,7 +20,7 @@ from airflow_provider_agentruns.client.exceptions import (
     RateLimitError,
 )
 from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus
-from airflow_provider_agentruns.client.retry import backoff, rate_limit_pause
+from airflow_provider_agentruns.client.retry import JITTER, backoff, rate_limit_pause
 
 _JITTER = 0.1
 _LONGEST_BACKOFF = 60.0
@@ -89,7 +89,7 @@ class RunPoller:
         interval: float,
         end_time: float,
         not_found_until: float = 0.0,
-        rng: random.Random | None = None,
+        rng: random.Random = JITTER,
     ) -> None:
         if not interval > 0:
             raise InvalidInputError(
@@ -99,7 +99,7 @@ class RunPoller:
         self.interval = interval
         self._end_time = end_time
         self._not_found_until = not_found_until
-        self._rng = rng or random.Random()  # noqa: S311 - spreads polls, guards nothing
+        self._rng = rng
         self._run: Run | None = None
         self._failures = 0
         self._key_was_refused = False

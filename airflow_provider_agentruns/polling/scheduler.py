@@ -6,11 +6,11 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-from airflow_provider_agentruns.client._async import AsyncClient
 from airflow_provider_agentruns.client.calls import Call
 from airflow_provider_agentruns.client.exceptions import (
     APIConnectionError,
@@ -19,15 +19,18 @@ from airflow_provider_agentruns.client.exceptions import (
     ServerError,
 )
 from airflow_provider_agentruns.client.models import Run
-from airflow_provider_agentruns.client.retry import rate_limit_pause
+from airflow_provider_agentruns.client.retry import JITTER, rate_limit_pause
 from airflow_provider_agentruns.client.settings import ClientSettings
 from airflow_provider_agentruns.polling.budget import PollBudget
 from airflow_provider_agentruns.polling.circuit import Circuit
+from airflow_provider_agentruns.polling.clients import Clients
 from airflow_provider_agentruns.polling.durations import RunDurations
 from airflow_provider_agentruns.polling.event_loops import OnePerLoop
+from airflow_provider_agentruns.polling.listings import Listings
 from airflow_provider_agentruns.polling.metrics import Emit, PollMetrics, PollResult
 from airflow_provider_agentruns.polling.order import WaitingRun, WaitingRuns
 from airflow_provider_agentruns.polling.poller import Decision, Note, RunPoller
+from airflow_provider_agentruns.vendors.base import BulkPolling
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,7 @@ _MANY_CONNECTIONS = 32
 _MOST_KEYS = 64
 
 Clock = Callable[[], float]
+T = TypeVar("T")
 
 
 class PollScheduler:
@@ -60,23 +64,26 @@ class PollScheduler:
         *,
         clock: Clock,
         wall_clock: Clock = time.time,
-        rng: random.Random | None = None,
+        rng: random.Random = JITTER,
         emit: Emit | None = None,
     ) -> None:
         self._clock = clock
         self._wall_clock = wall_clock
-        self._rng = rng or random.Random()  # noqa: S311 - spreads polls, guards nothing
+        self._rng = rng
         self._budget = PollBudget(settings.polls_per_minute, clock())
         self._circuit = Circuit(self._rng)
         self._durations = RunDurations()
         self._runs = WaitingRuns(self._durations)
+        self._listings = Listings()
         base_url, digest = settings.credential
         # Characters that every metrics backend takes in a tag.
         self._metrics = PollMetrics(f"{urlsplit(base_url).hostname}-{digest[:8]}", clock(), emit)
-        self._clients: dict[tuple[object, ...], AsyncClient] = {}
+        self._settings = settings
+        self._clients = Clients()
         self._pump: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._polls: set[asyncio.Task[None]] = set()
+        self._listing: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
@@ -92,6 +99,7 @@ class PollScheduler:
         *,
         on_note: Callable[[Note], None],
         delay: float = 0.0,
+        bulk: BulkPolling | None = None,
     ) -> Decision:
         """
         Poll a run until its poller says that the wait is over or the connection must be looked up again.
@@ -100,9 +108,12 @@ class PollScheduler:
         :param settings: the newest ``polls_per_minute`` counts for the whole key.
         :param on_note: takes lines for the log of whoever waits.
         :param delay: seconds before the first poll.
+        :param bulk: the vendor's call that tells how many runs stand, to be used while the budget is short;
+            the newest counts for the whole key.
         """
         now = self._clock()
         self._budget.polls_per_minute = settings.polls_per_minute
+        self._listings.bulk, self._settings = bulk, settings
         run = WaitingRun(
             poller=poller,
             call=call,
@@ -133,16 +144,17 @@ class PollScheduler:
 
     async def _leave(self, run: WaitingRun) -> None:
         tasks = {run.poll} if run.poll else set()
-        clients: dict[tuple[object, ...], AsyncClient] = {}
+        clients = None
         if not self._runs:
             # Taken away first: while we wait for their end, another run may come and start anew.
-            tasks |= {self._pump} if self._pump else set()
-            clients, self._clients, self._pump = self._clients, {}, None
+            tasks |= self._polls | ({self._pump} if self._pump else set())
+            clients, self._clients, self._pump = self._clients, Clients(), None
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await asyncio.gather(*(client.close() for client in clients.values()), return_exceptions=True)
+        if clients:
+            await clients.close()
 
     async def _keep_polling(self) -> None:
         try:
@@ -156,7 +168,13 @@ class PollScheduler:
         while True:
             self._changed.clear()
             now = self._clock()
-            wait, rate = self._wait(now), self._budget.rate(now)
+            rate = self._budget.rate(now)
+            # Probes go around: some runs may fail for reasons of their own.
+            is_scarce = self._runs.demand > rate and not self._circuit.is_open
+            is_listing = self._listing is not None and not self._listing.done()
+            lists = not is_listing and is_scarce and self._listings.is_next(now, self._runs)
+            # The poll that confirms what a listing shows is to go right after it.
+            wait = self._wait(now, polls=2 if lists or is_listing else 1)
             if line := self._metrics.report(now, waiting=len(self._runs), budget=rate, next_poll=wait):
                 log.info(line)
             if wait is None or wait > 0:
@@ -166,16 +184,16 @@ class PollScheduler:
                 except TimeoutError:
                     pass
                 continue
-            # Probes go around: some runs may fail for reasons of their own.
-            is_scarce = self._runs.demand > rate and not self._circuit.is_open
-            run = self._runs.take(now, rate=rate, is_scarce=is_scarce)
-            if run is not None:
+            if lists and self._listings.bulk:
                 self._budget.spend(now)
-                self._send_poll(run)
+                self._listing = self._send(self._list(self._listings.bulk))
+            elif run := self._runs.take(now, rate=rate, is_scarce=is_scarce):
+                self._budget.spend(now)
+                self._listings.polled()
+                run.poll = self._send(self._poll(run))
 
-    def _send_poll(self, run: WaitingRun) -> None:
-        task = asyncio.create_task(self._poll(run))
-        run.poll = task
+    def _send(self, poll: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(poll)
         self._polls.add(task)
 
         def done(task: asyncio.Task[None]) -> None:
@@ -184,15 +202,16 @@ class PollScheduler:
             self._changed.set()
 
         task.add_done_callback(done)
+        return task
 
-    def _wait(self, now: float) -> float | None:
+    def _wait(self, now: float, *, polls: int) -> float | None:
         """Return seconds until a poll may go, or None if only a change can tell."""
         due = self._runs.next_due(now)
         if due is None or len(self._polls) >= self._connections:
             return None
         if self._circuit.is_open and self._polls:
             return None
-        return max(due - now, self._budget.wait(now), self._circuit.wait(now))
+        return max(due - now, self._budget.wait(now, polls), self._circuit.wait(now))
 
     @property
     def _connections(self) -> int:
@@ -209,6 +228,7 @@ class PollScheduler:
             run.poll = None
         if run.finished.done():
             return
+        run.is_hinted = False
         if decision.outcome is None and not decision.resolve_connection:
             self._runs.put(run, self._clock() + decision.wait)
         else:
@@ -221,7 +241,42 @@ class PollScheduler:
 
     async def _ask(self, run: WaitingRun) -> Decision:
         try:
-            answer = await self._client(run.settings).send(run.call)
+            answer = await self._answer(run.call, run.settings)
+        except APIError as error:
+            if isinstance(error, RateLimitError):
+                # What was hinted at is not known yet: the next listing may hint at it again.
+                run.mark = None
+            return run.poller.on_error(error, self._wall_clock())
+        now, wall_now = self._clock(), self._wall_clock()
+        late = run.learn(answer, self._durations, now, wall_now)
+        if late is not None:
+            self._metrics.saw_end(late)
+        if answer.status.is_terminal and self._listings.saw_end(run, now):
+            log.info("Listings of runs rest for an hour: they show few of the ends that polls find")
+        return run.poller.on_answer(answer, wall_now)
+
+    async def _list(self, bulk: BulkPolling) -> None:
+        sent, since = self._clock(), self._wall_clock()
+        try:
+            listed = await self._answer(self._listings.send(bulk, self._runs), self._settings)
+            self._listings.answered(listed, self._runs, self._clock(), sent=sent, since=since)
+        except RateLimitError:
+            # The pause is the whole key's; it tells nothing about listings.
+            pass
+        except Exception as error:  # noqa: BLE001 - a hint that is missing must not touch any run
+            rest = self._listings.failed(self._clock())
+            reason = error if isinstance(error, APIError) else type(error).__name__
+            log.info("Listings of runs rest for %.0f s, runs are polled singly: %s", rest, reason)
+
+    async def _answer(self, call: Call[T], settings: ClientSettings) -> T:
+        """
+        Send a call and take note of what it tells about the key and the vendor.
+
+        :raises APIError: it went wrong.
+        """
+        try:
+            client = await self._clients.get(settings, connections=self._connections)
+            answer = await client.send(call)
         except APIError as error:
             now = self._clock()
             if isinstance(error, RateLimitError):
@@ -236,48 +291,15 @@ class PollScheduler:
                 log.warning(
                     "%s: %d waiting runs are not polled but for single probes", error, len(self._runs)
                 )
-            return run.poller.on_error(error, self._wall_clock())
+            raise
         self._metrics.polled(PollResult.ANSWERED)
         self._note_answer()
-        self._learn(run, answer)
-        return run.poller.on_answer(answer, self._wall_clock())
-
-    def _client(self, settings: ClientSettings) -> AsyncClient:
-        # Connections may reach the same key by other ways, and a mended way must not wait for the old.
-        if settings.transport not in self._clients:
-            self._clients[settings.transport] = AsyncClient(settings, connections=self._connections)
-        return self._clients[settings.transport]
+        return answer
 
     def _note_answer(self) -> None:
-        if not self._circuit.succeeded():
-            return
-        log.info("The vendor answers again; %d waiting runs are polled as before", len(self._runs))
-        now = self._clock()
-        for run in list(self._runs):
-            # Within an interval of the recovery, but none later than it was due, or sooner than it may be.
-            due = max(run.not_before, now + self._rng.uniform(0, run.interval))
-            if run.poll is None and due < run.due:
-                self._runs.put(run, due)
-
-    def _learn(self, run: WaitingRun, answer: Run) -> None:
-        now = self._clock()
-        if answer.agent_id:
-            run.agent = answer.agent_id
-        if not run.was_seen:
-            # How old the run is, the vendor knows; a clock that is ahead of ours does not make it younger.
-            started = answer.started_at or answer.created_at
-            if started is not None:
-                run.began = min(run.began, now - max(0.0, self._wall_clock() - started.timestamp()))
-        seen_age, age = run.seen - run.began, now - run.began
-        if not answer.status.is_terminal:
-            self._durations.saw_running(run.agent, seen_age if run.was_seen else age, age)
-            run.seen, run.was_seen = now, True
-        elif run.was_seen:
-            finished = answer.finished_at
-            late = self._wall_clock() - finished.timestamp() if finished else (now - run.seen) / 2
-            if finished:
-                self._metrics.saw_end(max(0.0, late))
-            self._durations.saw_end(run.agent, seen_age, min(age, max(seen_age, age - late)))
+        if self._circuit.succeeded():
+            log.info("The vendor answers again; %d waiting runs are polled as before", len(self._runs))
+            self._runs.spread(self._clock(), self._rng)
 
 
 _schedulers: OnePerLoop[dict[tuple[str, str], PollScheduler]] = OnePerLoop(dict)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -33,6 +34,37 @@ class StartRequest(BaseModel):
     tool_id: str | None = None
     inputs: dict[str, Any] | None = None
     options: dict[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """
+    What one call told of many runs. It is a hint: a status call confirms it.
+
+    :param changed: runs that seem to have ended or to wait for a human, by run id, each with a mark; the run
+        is asked once for each mark.
+    :param going_on: ids of runs that are certainly going on.
+    """
+
+    changed: Mapping[str, str]
+    going_on: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class BulkPolling:
+    """
+    A vendor's call that tells how many runs stand.
+
+    :param call: builds it from the runs that wait, those left alone longest first, and from when it was last
+        answered: seconds since the epoch by the local clock, None if never.
+    :param most_runs: runs that one call can name.
+    :param is_heavy: whether its answers are so large that users have to ask for it, with the connection extra
+        ``bulk_polling``.
+    """
+
+    call: Callable[[Sequence[RunRef], float | None], Call[Listing]]
+    most_runs: int = 1000
+    is_heavy: bool = False
 
 
 class VendorAdapter(ABC):
@@ -83,6 +115,10 @@ class VendorAdapter(ABC):
 
         :param ref: a run of this vendor, from :meth:`ref`.
         """
+
+    def bulk_polling(self) -> BulkPolling | None:
+        """Return the call that tells how many runs stand, or None where the vendor documents none."""
+        return None
 
     def result(self, run: Run) -> Call[Run] | None:
         """

@@ -73,6 +73,12 @@ def test_other_python_runs(
         call = adapter.status(adapter.ref("r1"))
         run = call.finish(Response(200, {}, b'{"id": "r1", "status": "done", "text": "hi"}'), now=0)
         assert (run.status, run.output) == (RunStatus.SUCCEEDED, "hi")
+        bulk = namespace["BulkEchoAdapter"]().bulk_polling()
+        runs = b'{"runs": [{"id": "r1", "status": "done"}, {"id": "r2", "status": "open"}]}'
+        listing = bulk.call([adapter.ref("r1"), adapter.ref("r2")], None).finish(
+            Response(200, {}, runs), now=0
+        )
+        assert (listing.changed, listing.going_on) == ({"r1": "done"}, {"r2"})
     if page.stem == "hooks":
         assert capsys.readouterr().out.startswith("running ")
 

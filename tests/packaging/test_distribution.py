@@ -126,7 +126,7 @@ def test_airflow_takes_the_connection_forms() -> None:
         widgets = {
             name for name in manager.connection_form_widgets if name.startswith(f"extra__{conn_type}__")
         }
-        assert len(widgets) == 4
+        assert len(widgets) == (5 if conn_type == "snorbe" else 4)
 
 
 def _airflow(*arguments: str, **environment: str) -> str:

@@ -15,6 +15,8 @@ from airflow_provider_agentruns.connections import (
     read_connection,
 )
 from airflow_provider_agentruns.get_provider_info import get_provider_info
+from airflow_provider_agentruns.vendors.base import BulkPolling
+from airflow_provider_agentruns.vendors.flowyble import FlowybleAdapter
 
 KEY = "flw_key_0123456789"
 
@@ -125,7 +127,10 @@ def test_extras_are_read_as_the_form_or_a_uri_writes_them(
         ({"host": "https://" + "a" * 70}, "the host's name cannot be one"),
         ({"host": "h", "port": 99999}, "the port 99999 is not between"),
         ({"host": "h", "port": -1}, "the port -1 is not between"),
-        ({"extra": {"timeut": 5}}, "unknown extra 'timeut'; known: timeout, polls_per_minute, verify, proxy"),
+        (
+            {"extra": {"timeut": 5}},
+            "unknown extra 'timeut'; known: timeout, polls_per_minute, verify, proxy, ",
+        ),
         ({"extra": "not json"}, "the extra field is no JSON object"),
         ({"extra": [1]}, "the extra field is no JSON object"),
         ({"extra": {"timeout": "soon"}}, "extra timeout: "),
@@ -135,6 +140,8 @@ def test_extras_are_read_as_the_form_or_a_uri_writes_them(
         ({"extra": {"verify": "/no/such/file"}}, "extra verify: "),
         ({"extra": {"verify": __file__}}, "extra verify: "),
         ({"extra": {"proxy": "http://user:p/secretpw@proxy:3128"}}, "extra proxy: "),
+        ({"extra": {"bulk_polling": "often"}}, "extra bulk_polling: "),
+        ({"extra": {"bulk_polling": True}}, "extra bulk_polling: Flowyble documents no call that lists runs"),
         ({"extra": {"proxy": "http://proxy:secretpw"}}, "extra proxy: "),
         ({"extra": {"proxy": "socks5://u:secretpw@h"}}, "extra proxy: "),
     ],
@@ -151,6 +158,25 @@ def test_what_cannot_be_right_names_connection_and_field_but_no_secret(
         assert password not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [None, "", False, "false"])
+def test_a_call_whose_answers_are_large_has_to_be_asked_for(value: object) -> None:
+    assert read(conn_type="snorbe", extra={"bulk_polling": value}).bulk is None
+    assert read(extra={"bulk_polling": value}).bulk is None
+    bulk = read(conn_type="snorbe", extra={"bulk_polling": "true"}).bulk
+    assert bulk is not None
+    assert bulk.is_heavy
+
+
+def test_a_call_whose_answers_are_small_is_used_unless_it_is_turned_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    light = BulkPolling(call=lambda *_: pytest.fail("nothing is sent"))
+    monkeypatch.setattr(FlowybleAdapter, "bulk_polling", lambda _: light)
+    assert read().bulk is light
+    assert read(extra={"bulk_polling": True}).bulk is light
+    assert read(extra={"bulk_polling": False}).bulk is None
+
+
 def test_spaces_around_a_pasted_key_do_not_matter() -> None:
     assert read(password=f" {KEY}\n").settings.api_key == KEY
 
@@ -158,7 +184,8 @@ def test_spaces_around_a_pasted_key_do_not_matter() -> None:
 def test_the_form_offers_each_extra_and_masks_the_key() -> None:
     for connection_type in get_provider_info()["connection-types"]:
         fields = connection_type["conn-fields"]
-        assert set(fields) == {"timeout", "polls_per_minute", "verify", "proxy"}
+        lists_runs = {"bulk_polling"} if connection_type["connection-type"] == "snorbe" else set()
+        assert set(fields) == {"timeout", "polls_per_minute", "verify", "proxy"} | lists_runs
         assert all(field["label"] and field["description"] for field in fields.values())
         behaviour = connection_type["ui-field-behaviour"]
         assert behaviour["relabeling"]["password"] == "API key"

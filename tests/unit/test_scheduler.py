@@ -18,6 +18,7 @@ from airflow_provider_agentruns.client.exceptions import ResponseFormatError, Se
 from airflow_provider_agentruns.client.models import Run, RunStatus
 from airflow_provider_agentruns.client.settings import ClientSettings
 from airflow_provider_agentruns.connection_cache import _caches, connection_cache
+from airflow_provider_agentruns.polling.clients import Clients
 from airflow_provider_agentruns.polling.order import WaitingRuns
 from airflow_provider_agentruns.polling.poller import Decision, Note, Outcome, RunPoller
 from airflow_provider_agentruns.polling.scheduler import PollScheduler, _schedulers, scheduler_for
@@ -234,7 +235,11 @@ def _fake(
     monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], Run | Exception]
 ) -> tuple[PollScheduler, FakeClient]:
     client = FakeClient(answer)
-    monkeypatch.setattr(PollScheduler, "_client", lambda *_: client)
+
+    async def get(*_: Any, **__: Any) -> FakeClient:
+        return client
+
+    monkeypatch.setattr(Clients, "get", get)
     return PollScheduler(SETTINGS, clock=asyncio.get_running_loop().time), client
 
 

@@ -22,18 +22,29 @@ from airflow_provider_agentruns.client.exceptions import (
 )
 from airflow_provider_agentruns.client.models import Agent, Run, RunRef, RunStatus
 from airflow_provider_agentruns.client.text import one_line
-from airflow_provider_agentruns.vendors.base import StartRequest, VendorAdapter, check_same_run, path_segment
+from airflow_provider_agentruns.vendors.base import (
+    BulkPolling,
+    Listing,
+    StartRequest,
+    VendorAdapter,
+    check_same_run,
+    path_segment,
+)
 from airflow_provider_agentruns.vendors.snorbe.answers import (
     CONN_TYPE,
     AgentAnswer,
     RunAnswer,
     StatusAnswer,
+    TurnsAnswer,
     Workspace,
 )
 from airflow_provider_agentruns.vendors.snorbe.options import parse_options
 from airflow_provider_agentruns.vendors.snorbe.stream import has_run_id, run_id_of
 
 _PROCESS_BYTES = 256 * MEBIBYTE
+# Newest first: a few turns show what has just ended, and each carries all events of its run.
+_LISTED_TURNS = 5
+_LISTING_BYTES = 2 * MEBIBYTE
 _AGENTS = TypeAdapter(list[AgentAnswer])
 
 
@@ -136,6 +147,17 @@ class SnorbeAdapter(VendorAdapter):
 
         path = f"/agent/run/{path_segment(ref.run_id)}/status"
         return Call(self._get(path, f"get the status of run {ref.run_id}"), parse)
+
+    def bulk_polling(self) -> BulkPolling:
+        """Return the call of en/api-reference/list-turns: a run that ends leaves a turn with its answer."""
+
+        def parse(response: Response) -> Listing:
+            return response.model(TurnsAnswer).listing()
+
+        request = self._get(
+            f"/turn/list?limit={_LISTED_TURNS}", "list the newest turns", max_bytes=_LISTING_BYTES
+        )
+        return BulkPolling(call=lambda _runs, _since: Call(request, parse), is_heavy=True)
 
     def result(self, run: Run) -> Call[Run] | None:
         """Build the call of en/api-reference/get-agent-run. Its answer holds every event and can be large."""

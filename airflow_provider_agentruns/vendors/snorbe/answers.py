@@ -17,7 +17,7 @@ from airflow_provider_agentruns.client.models import (
     Source,
 )
 from airflow_provider_agentruns.client.text import one_line
-from airflow_provider_agentruns.vendors.base import normalize_status
+from airflow_provider_agentruns.vendors.base import Listing, normalize_status
 from airflow_provider_agentruns.vendors.fields import Answer, Lenient, Text, Timestamp
 from airflow_provider_agentruns.vendors.snorbe.process import error_text, final_text
 
@@ -167,6 +167,34 @@ class RunAnswer(Answer):
                 ),
             }
         )
+
+
+class _TurnRun(Answer):
+    id: Text = None
+    status: Text = None
+
+
+class _Turn(Answer):
+    id: Text = None
+    agent_run_id: Text = None
+    agent_run: Lenient[_TurnRun] = None
+
+
+class TurnsAnswer(Answer):
+    """The newest turns. One that belongs to a run says that it has answered, failed, or stopped to ask."""
+
+    turns: list[Lenient[_Turn]]
+
+    def listing(self) -> Listing:
+        """Return the runs that these turns are about, marked by turn and status."""
+        changed: dict[str, str] = {}
+        for turn in self.turns:
+            run = (turn and turn.agent_run) or _TurnRun()
+            run_id = run.id or (turn and turn.agent_run_id)
+            if turn and run_id:
+                # The first is the newest.
+                changed.setdefault(run_id, f"{turn.id} {run.status}")
+        return Listing(changed)
 
 
 class Workspace(Answer):
