@@ -34,6 +34,8 @@ class AsyncClient:
 
     def __init__(self, settings: ClientSettings, *, connections: int = 4) -> None:
         self._settings = settings
+        # Once: to look through the environment takes longer than all else about a poll.
+        self._proxy = settings.effective_proxy
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
 
@@ -87,7 +89,7 @@ class AsyncClient:
                     sock_connect=settings.timeout,
                     sock_read=settings.timeout,
                 ),
-                proxy=settings.effective_proxy,
+                proxy=self._proxy,
                 allow_redirects=False,
             ) as answer:
                 body = Body(request, answer.status)

@@ -7,6 +7,8 @@ from collections import deque
 from airflow_provider_agentruns.client.retry import RATE_LIMIT_WINDOW
 
 _BURST_SHARE = 20
+# While young, as few at once as keep up with a pace of many polls a second.
+_YOUNG_BURST_SHARE = 3000
 # After a 429: what others leave us is what we had when it came, less a little for their changes.
 _KEPT_SHARE = 0.95
 _RECOVERY_SECONDS = 60.0
@@ -119,7 +121,7 @@ class PollBudget:
     def _pace(self, now: float) -> tuple[float, float]:
         """Return how many polls may go at once, and the seconds between polls after them."""
         rate = self.rate(now)
-        burst = 1.0 if self._is_young(now) else max(1.0, rate // _BURST_SHARE)
+        burst = max(1.0, rate // (_YOUNG_BURST_SHARE if self._is_young(now) else _BURST_SHARE))
         # After a burst the next window begins with its first poll, so one space more makes up the rest.
         return burst, RATE_LIMIT_WINDOW / (rate - burst + 1)
 

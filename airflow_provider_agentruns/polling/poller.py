@@ -82,6 +82,19 @@ class RunPoller:
     :raises InvalidInputError: the interval is not positive.
     """
 
+    # Thousands wait at once.
+    __slots__ = (
+        "_end_time",
+        "_failures",
+        "_key_was_refused",
+        "_logged",
+        "_not_found_until",
+        "_rng",
+        "_run",
+        "interval",
+        "ref",
+    )
+
     def __init__(
         self,
         ref: RunRef,
@@ -103,7 +116,7 @@ class RunPoller:
         self._run: Run | None = None
         self._failures = 0
         self._key_was_refused = False
-        self._logged: set[str] = set()
+        self._logged: frozenset[str] = frozenset()
 
     def on_answer(self, run: Run, now: float) -> Decision:
         """
@@ -179,5 +192,5 @@ class RunPoller:
             return ()
         if len(self._logged) >= _MOST_LOGGED:
             return ()
-        self._logged.add(key)
+        self._logged |= {key}
         return (Note(level, text),)

@@ -7,7 +7,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Coroutine
-from contextvars import Context
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -30,6 +29,7 @@ from airflow_provider_agentruns.polling.listings import Listings
 from airflow_provider_agentruns.polling.metrics import Emit, PollMetrics, PollResult
 from airflow_provider_agentruns.polling.order import WaitingRun, WaitingRuns
 from airflow_provider_agentruns.polling.poller import Decision, Note, RunPoller
+from airflow_provider_agentruns.polling.wakeup import Wakeup
 from airflow_provider_agentruns.vendors.base import BulkPolling
 
 log = logging.getLogger(__name__)
@@ -80,8 +80,7 @@ class PollScheduler:
         self._metrics = PollMetrics(f"{urlsplit(base_url).hostname}-{digest[:8]}", clock(), emit)
         self._settings = settings
         self._clients = Clients()
-        self._pump: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
+        self._wakeup = Wakeup(self._wake)
         self._polls: set[asyncio.Task[None]] = set()
         self._listing: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -128,10 +127,7 @@ class PollScheduler:
             not_before=now + delay,
         )
         self._runs.put(run, run.not_before)
-        self._changed.set()
-        if self._pump is None or self._pump.done():
-            # In a context of its own: Airflow sends log lines to the task whose context they come from.
-            self._pump = asyncio.create_task(self._keep_polling(), context=Context())
+        self._wakeup.within(delay)
         try:
             return await run.finished
         finally:
@@ -146,9 +142,10 @@ class PollScheduler:
         tasks = {run.poll} if run.poll else set()
         clients = None
         if not self._runs:
+            self._wakeup.cancel()
+            tasks |= self._polls
             # Taken away first: while we wait for their end, another run may come and start anew.
-            tasks |= self._polls | ({self._pump} if self._pump else set())
-            clients, self._clients, self._pump = self._clients, Clients(), None
+            clients, self._clients = self._clients, Clients()
         for task in tasks:
             task.cancel()
         if tasks:
@@ -156,17 +153,20 @@ class PollScheduler:
         if clients:
             await clients.close()
 
-    async def _keep_polling(self) -> None:
+    def _wake(self) -> None:
         try:
-            await self._poll_in_turn()
+            wait = self._poll_in_turn()
         except Exception as error:  # noqa: BLE001 - goes to all who wait
             for run in self._runs:
                 if not run.finished.done():
                     run.finished.set_exception(error)
+        else:
+            if wait is not None:
+                self._wakeup.within(wait)
 
-    async def _poll_in_turn(self) -> None:
+    def _poll_in_turn(self) -> float | None:
+        """Send what may go now; return seconds until more may go, or None if only a change can tell."""
         while True:
-            self._changed.clear()
             now = self._clock()
             rate = self._budget.rate(now)
             # Probes go around: some runs may fail for reasons of their own.
@@ -178,17 +178,11 @@ class PollScheduler:
             if line := self._metrics.report(now, waiting=len(self._runs), budget=rate, next_poll=wait):
                 log.info(line)
             if wait is None or wait > 0:
-                try:
-                    async with asyncio.timeout(wait):
-                        await self._changed.wait()
-                except TimeoutError:
-                    pass
-                continue
+                return wait
+            self._budget.spend(now)
             if lists and self._listings.bulk:
-                self._budget.spend(now)
                 self._listing = self._send(self._list(self._listings.bulk))
             elif run := self._runs.take(now, rate=rate, is_scarce=is_scarce):
-                self._budget.spend(now)
                 self._listings.polled()
                 run.poll = self._send(self._poll(run))
 
@@ -199,7 +193,8 @@ class PollScheduler:
         def done(task: asyncio.Task[None]) -> None:
             # Not in the task itself: one that is cancelled before it begins would never get there.
             self._polls.discard(task)
-            self._changed.set()
+            if self._runs:
+                self._wakeup.within(0)
 
         task.add_done_callback(done)
         return task

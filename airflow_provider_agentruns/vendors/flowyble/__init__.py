@@ -10,7 +10,7 @@ from uuid import UUID
 
 from airflow_provider_agentruns.client.calls import MEBIBYTE, Call, Request, Response, json_content
 from airflow_provider_agentruns.client.exceptions import InvalidInputError, ResponseFormatError
-from airflow_provider_agentruns.client.models import Run, RunRef
+from airflow_provider_agentruns.client.models import Run, RunRef, check_run_id
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.vendors.base import StartRequest, VendorAdapter, check_same_run, path_segment
 from airflow_provider_agentruns.vendors.flowyble.answers import (
@@ -148,8 +148,7 @@ class FlowybleAdapter(VendorAdapter):
 
         :raises InvalidInputError: the id is no UUID, or the kind is unknown.
         """
-        ref = super().ref(run_id, kind)
-        return ref.model_copy(update={"run_id": _uuid("run_id", ref.run_id)})
+        return super().ref(_uuid("run_id", check_run_id(run_id)), kind)
 
     def _start(self, kind: str, target_id: str, body: dict[str, Any]) -> Call[Run]:
         target_id = _uuid(f"{kind}_id", target_id)
