@@ -124,10 +124,10 @@ class RunPoller:
 
         :param now: seconds since the epoch.
         """
-        notes = [*self._recovery(), *self._changes(run)]
+        notes = self._recovery() + self._changes(run)
         self._run, self._failures, self._key_was_refused = run, 0, False
         if run.status.is_terminal:
-            return Decision(Outcome.ENDED, notes=tuple(notes), run=run)
+            return Decision(Outcome.ENDED, notes=notes, run=run)
         jitter = self._rng.uniform(1 - _JITTER, 1 + _JITTER)
         return self._go_on(self.interval * jitter, now, *notes)
 
@@ -176,6 +176,8 @@ class RunPoller:
         return (Note(logging.INFO, f"the vendor answers again, after {self._failures} failed {polls}"),)
 
     def _changes(self, run: Run) -> tuple[Note, ...]:
+        if run is self._run:
+            return ()
         notes: list[Note] = []
         if run.status is RunStatus.UNKNOWN:
             text = f"status {run.raw_status!r} is not documented by the vendor; waiting on"

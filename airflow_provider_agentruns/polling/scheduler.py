@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 _LARGE_BUDGET = 600
 _CONNECTIONS = 4
 _MANY_CONNECTIONS = 32
+# Each turn of an event loop has its cost; polls that go together share some.
+_SLACK = 0.05
 # What is remembered of keys that no run waits under any more is let go beyond so many.
 _MOST_KEYS = 64
 
@@ -115,7 +117,7 @@ class PollScheduler:
         self._listings.bulk, self._settings = bulk, settings
         run = WaitingRun(
             poller=poller,
-            call=call,
+            call=call.remembering(),
             settings=settings,
             interval=poller.interval,
             on_note=on_note,
@@ -127,7 +129,7 @@ class PollScheduler:
             not_before=now + delay,
         )
         self._runs.put(run, run.not_before)
-        self._wakeup.within(delay)
+        self._wakeup.within(max(_SLACK, delay))
         try:
             return await run.finished
         finally:
@@ -162,7 +164,7 @@ class PollScheduler:
                     run.finished.set_exception(error)
         else:
             if wait is not None:
-                self._wakeup.within(wait)
+                self._wakeup.within(max(_SLACK, wait))
 
     def _poll_in_turn(self) -> float | None:
         """Send what may go now; return seconds until more may go, or None if only a change can tell."""
@@ -192,9 +194,10 @@ class PollScheduler:
 
         def done(task: asyncio.Task[None]) -> None:
             # Not in the task itself: one that is cancelled before it begins would never get there.
+            is_free = len(self._polls) < self._connections
             self._polls.discard(task)
             if self._runs:
-                self._wakeup.within(0)
+                self._wakeup.within(_SLACK if is_free else 0)
 
         task.add_done_callback(done)
         return task

@@ -1,13 +1,10 @@
-"""Wake the poll scheduler up: at the earliest time asked for, and once for what comes close together."""
+"""Wake the poll scheduler up, once, at the earliest time asked for."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from contextvars import Context
-
-# Each turn of an event loop has its cost; polls that go together share one.
-_SLACK = 0.01
 
 
 class Wakeup:
@@ -24,7 +21,7 @@ class Wakeup:
     def within(self, seconds: float) -> None:
         """Call it so many seconds from now, unless it is called sooner anyway."""
         loop = asyncio.get_running_loop()
-        when = loop.time() + max(_SLACK, seconds)
+        when = loop.time() + seconds
         if self._timer is None or when < self._timer.when():
             self.cancel()
             # Airflow sends log lines to the task whose context they come from.

@@ -186,3 +186,26 @@ def test_only_an_authenticated_request_carries_the_key() -> None:
     assert settings.headers(REQUEST)["X-API-Key"] == "k"
     open_request = Request(operation="", method="POST", path="/", authenticated=False)
     assert "X-API-Key" not in settings.headers(open_request)
+
+
+def test_a_call_that_remembers_reads_only_answers_that_differ_from_the_last() -> None:
+    read: list[bytes] = []
+
+    def parse(response: Response) -> int:
+        read.append(response.body)
+        return int(response.json())
+
+    call = Call(Request(operation="count", method="GET", path="/"), parse).remembering()
+    bodies = [b"1", b"1", b"2", b"1", b" " * 5000 + b"3", b" " * 5000 + b"3"]
+    assert [call.finish(Response(200, {}, body), now=0) for body in bodies] == [1, 1, 2, 1, 3, 3]
+    assert read == [b"1", b"2", b"1", bodies[4], bodies[4]], "large answers are not kept"
+
+
+def test_a_call_that_remembers_still_tells_errors() -> None:
+    call = Call(Request(operation="count", method="GET", path="/"), Response.json).remembering()
+    assert call.finish(Response(200, {}, b"1"), now=0) == 1
+    with pytest.raises(ServerError):
+        call.finish(Response(503, {}, b"1"), now=0)
+    with pytest.raises(ResponseFormatError):
+        call.finish(Response(200, {}, b"?"), now=0)
+    assert call.finish(Response(200, {}, b"1"), now=0) == 1
