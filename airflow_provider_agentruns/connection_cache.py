@@ -54,12 +54,14 @@ class ConnectionCache:
                 return kept
             error, failed_at = self._failed.get(conn_id, (None, float("-inf")))
             if error is not None and clock() - failed_at <= _SECONDS_FAILED:
-                raise error
+                # One object for all who ask: each would add its frames to the traceback.
+                raise error.with_traceback(None)
             try:
                 kept = CachedConnection(await aget_vendor_connection(conn_id), clock())
             except Exception as error:
                 self._failed[conn_id] = error, clock()
                 raise
+            self._failed.pop(conn_id, None)
             self._kept[conn_id] = kept
             return kept
 

@@ -163,6 +163,7 @@ class AgentRunOperator(RunResultBaseOperator):
             interval=self.poll_interval,
             end_time=now + self.timeout,
             not_found_until=now + _YOUNG,
+            agent_id=run.agent_id,
         )
         return self.wait_for_result(context, wait)
 

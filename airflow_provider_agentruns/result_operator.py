@@ -33,6 +33,7 @@ from airflow_provider_agentruns.waiting import (
     RUN_KEY,
     RunWait,
     ended_by_airflow,
+    look_again,
     push,
     read_event,
     seconds,
@@ -68,7 +69,7 @@ class RunResultBaseOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """Take the wait back from the triggerer and surface the result."""
-        return self._conclude(context, read_event(event))
+        return self._conclude(context, *look_again(read_event(event), self.hook))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; where Airflow itself ended the wait, name the run that goes on."""
@@ -102,7 +103,13 @@ class RunResultBaseOperator(BaseOperator):
             if time.time() >= event.end_time:
                 self._fail(event.model_copy(update={"outcome": Outcome.TIMED_OUT}), run)
             self.log.info("Run %s goes on (status %s); waiting again", run.run_id, run.status)
-            wait = RunWait(self.conn_id, run.ref, interval=self.poll_interval, end_time=event.end_time)
+            wait = RunWait(
+                self.conn_id,
+                run.ref,
+                interval=self.poll_interval,
+                end_time=event.end_time,
+                agent_id=run.agent_id,
+            )
             return self.wait_for_result(context, wait)
         push(context, RUN_KEY, run.summary())
         if run.status is RunStatus.SUCCEEDED:

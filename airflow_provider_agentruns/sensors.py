@@ -32,6 +32,7 @@ from airflow_provider_agentruns.waiting import (
     RUN_ID_KEY,
     RunWait,
     ended_by_airflow,
+    look_again,
     push,
     read_event,
     seconds,
@@ -122,7 +123,7 @@ class AgentRunSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> None:
         """Take the wait back from the triggerer; fail as the run did."""
-        self._conclude(read_event(event), None)
+        self._conclude(*look_again(read_event(event), self.hook))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; where Airflow itself ended the wait, name the run that goes on."""

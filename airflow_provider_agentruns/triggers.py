@@ -88,6 +88,7 @@ class AgentRunTrigger(BaseTrigger):
     :param conn_id: the Airflow connection; the trigger looks it up itself, no key is stored with it.
     :param run_id: the run.
     :param run_kind: ``agent`` or ``tool`` where the vendor tells them apart; None for its default.
+    :param agent_id: whose run it is, where that is known: how long it lasts can be guessed sooner.
     :param poll_interval: seconds between polls, as far as the key's budget allows.
     :param end_time: when to give up, seconds since the epoch.
     :param poll_from: when to poll first, seconds since the epoch.
@@ -102,6 +103,7 @@ class AgentRunTrigger(BaseTrigger):
         run_id: str,
         end_time: float,
         run_kind: str | None = None,
+        agent_id: str | None = None,
         poll_interval: float = 5.0,
         poll_from: float = 0.0,
         not_found_until: float = 0.0,
@@ -110,6 +112,7 @@ class AgentRunTrigger(BaseTrigger):
         self.conn_id = conn_id
         self.run_id = run_id
         self.run_kind = run_kind
+        self.agent_id = agent_id
         self.poll_interval = poll_interval
         self.end_time = end_time
         self.poll_from = poll_from
@@ -123,6 +126,7 @@ class AgentRunTrigger(BaseTrigger):
                 "conn_id": self.conn_id,
                 "run_id": self.run_id,
                 "run_kind": self.run_kind,
+                "agent_id": self.agent_id,
                 "poll_interval": self.poll_interval,
                 "end_time": self.end_time,
                 "poll_from": self.poll_from,
@@ -157,6 +161,7 @@ class AgentRunTrigger(BaseTrigger):
                         on_note=self._log_note,
                         delay=max(0.0, self.poll_from - time.time()),
                         bulk=connection.bulk,
+                        label=self._label(),
                     )
                     if not decision.resolve_connection:
                         return decision
@@ -170,6 +175,13 @@ class AgentRunTrigger(BaseTrigger):
             end_time=self.end_time,
             not_found_until=self.not_found_until,
         )
+
+    def _label(self) -> str:
+        """Return what runs that last alike have in common, as far as is known before the first answer."""
+        if self.agent_id:
+            return self.agent_id
+        ti = self.task_instance
+        return f"{ti.dag_id}.{ti.task_id}" if ti else ""
 
     def _log_note(self, note: Note) -> None:
         self.log.log(note.level, "Run %s: %s", self.run_id, note.text)

@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, Context, conf
+from airflow.providers.common.compat.sdk import (
+    AirflowException,
+    AirflowNotFoundException,
+    BaseOperator,
+    Context,
+    conf,
+)
 
+from airflow_provider_agentruns.client.exceptions import AgentRunsError
 from airflow_provider_agentruns.client.models import Run, RunRef
 from airflow_provider_agentruns.hooks import AgentRunHook
-from airflow_provider_agentruns.polling.poller import RunPoller
+from airflow_provider_agentruns.polling.poller import Outcome, RunPoller
 from airflow_provider_agentruns.triggers import AgentRunEvent, AgentRunTrigger
 
 DEFAULT_INTERVAL = 5.0
@@ -51,6 +58,7 @@ class RunWait:
     One wait for one run.
 
     :param interval: seconds between polls.
+    :param agent_id: whose run it is, where that is known.
     :param end_time: the deadline, seconds since the epoch.
     :param not_found_until: until when "no such run" is taken for a run too young to be seen, seconds
         since the epoch.
@@ -61,6 +69,7 @@ class RunWait:
     interval: float
     end_time: float
     not_found_until: float = 0.0
+    agent_id: str | None = None
 
     def poller(self) -> RunPoller:
         """Return what decides on each poll."""
@@ -92,6 +101,7 @@ class RunWait:
                 conn_id=self.conn_id,
                 run_id=self.ref.run_id,
                 run_kind=self.ref.kind,
+                agent_id=self.agent_id,
                 poll_interval=self.interval,
                 end_time=self.end_time,
                 poll_from=now + _SUPERVISOR_NOTICES_EXIT,
@@ -114,6 +124,24 @@ def read_event(event: dict[str, Any] | None) -> AgentRunEvent:
         raise AirflowException(
             f"the trigger sent an event that this version does not understand: {event!r}"
         ) from None
+
+
+def look_again(event: AgentRunEvent, hook: AgentRunHook) -> tuple[AgentRunEvent, Run | None]:
+    """
+    Ask once more about a run whose deadline passed in the triggerer: its last poll may have stood in line.
+
+    :param event: how the wait ended there.
+    :return: how it ended by now, and the run as last seen, if it was seen.
+    """
+    if event.outcome is not Outcome.TIMED_OUT:
+        return event, None
+    try:
+        ref = hook.ref(event.run_id, event.run_kind)
+    except (AgentRunsError, AirflowNotFoundException):
+        return event, None
+    wait = RunWait(hook.conn_id, ref, interval=DEFAULT_INTERVAL, end_time=event.end_time)
+    newer, run = wait.on_worker(hook)
+    return (newer, run) if run else (event, None)
 
 
 def ended_by_airflow(next_method: str) -> bool:

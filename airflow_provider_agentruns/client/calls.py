@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from airflow_provider_agentruns.client.exceptions import (
+    AgentRunsError,
     InvalidInputError,
     ResponseFormatError,
     status_error_class,
@@ -121,7 +122,9 @@ class Call(Generic[T]):
                 return self.parse(response)
         except ResponseFormatError as error:
             raise ResponseFormatError(f"cannot {self.request.operation}: {error}") from error.__cause__
-        except ValueError as error:
+        except AgentRunsError:
+            raise
+        except Exception as error:
             # Whatever an adapter did not foresee in an answer is the answer's fault, not the task's.
             raise ResponseFormatError(
                 f"cannot {self.request.operation}: the answer cannot be understood ({type(error).__name__})"
@@ -138,14 +141,15 @@ class Call(Generic[T]):
 
         For calls whose answers stand in their bodies.
         """
-        last: tuple[bytes, T] | None = None
+        last: tuple[int, bytes, T] | None = None
 
         def parse(response: Response) -> T:
             nonlocal last
-            if last is not None and last[0] == response.body:
-                return last[1]
+            if last is not None and last[:2] == (response.status, response.body):
+                return last[2]
             answer = self.parse(response)
-            last = (response.body, answer) if len(response.body) <= _MOST_REMEMBERED else None
+            is_small = len(response.body) <= _MOST_REMEMBERED
+            last = (response.status, response.body, answer) if is_small else None
             return answer
 
         return Call(self.request, parse, self.expected)

@@ -42,8 +42,9 @@ class ClientSettings:
 
     @property
     def credential(self) -> tuple[str, str]:
-        """Return what budgets are counted by: the base URL and a digest of the key."""
-        return self.base_url, hashlib.sha256(self.api_key.encode()).hexdigest()
+        """Return what budgets are counted by: the base URL and a digest of the key and the way it is sent."""
+        key = "\n".join([self.api_key, *sorted(self.auth_headers)])
+        return self.base_url, hashlib.sha256(key.encode()).hexdigest()
 
     @property
     def transport(self) -> tuple[float, bool | str, str | None]:

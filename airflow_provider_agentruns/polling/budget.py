@@ -6,28 +6,40 @@ from collections import deque
 
 from airflow_provider_agentruns.client.retry import RATE_LIMIT_WINDOW
 
+_YOUNG_SHARE = 0.7
 _BURST_SHARE = 20
 # While young, as few at once as keep up with a pace of many polls a second.
-_YOUNG_BURST_SHARE = 3000
-# After a 429: what others leave us is what we had when it came, less a little for their changes.
-_KEPT_SHARE = 0.95
-_RECOVERY_SECONDS = 60.0
-# Beyond that the rate grows slowly at first, so that the next 429 is minutes away, and ever faster, since
-# others may have gone: the whole budget is back after so many seconds without a 429.
-_PROBING_SECONDS = 600.0
-# Refused again within a minute, we still took too much; but a long refusal must not leave us with nothing.
-_CUT = 0.85
+_YOUNG_BURST_SHARE = 1000
+# After a 429: the level is what the vendor took in the last minute, less a little for the noise of others,
+# and not below this share of the level before: a burst of others, or our own idleness, tells little.
+_KEPT_SHARE = 0.98
+_LEVEL_FLOOR = 2 / 3
 _SMALLEST_SHARE = 0.1
+# Refused once at a level that was right for so long, we keep it: it was somebody's burst or attempt.
+_TRUSTED_SECONDS = 300.0
+# From half the rate, the whole budget would be back after so many seconds.
+_RECOVERY_SECONDS = 30.0
+# Trying for more costs a pause if others are still there: it waits for so many pauses' time.
+_HOLD_PAUSES = 20.0
+_SHORTEST_HOLD = 180.0
+_LONGEST_HOLD = 3600.0
+_MOST_DOUBLINGS = 2
+# Then the rate grows, slowly at first: by the whole budget in so many seconds.
+_GROWTH_SECONDS = 600.0
+_MUCH_MORE = 0.2
 
 
 class PollBudget:
     """
     Tell when the next poll may go, so that no window of 60 seconds holds more than the budget.
 
-    Polls are spaced evenly after a small burst: a budget that is spent at once would leave every run
-    unwatched for the rest of the minute. The first minute is slow, because a process that was just
-    restarted does not know what it sent before. A 429 halves the rate; it recovers steadily to what was
-    held when the vendor refused, and slowly beyond, since another process may be using the same key.
+    Polls are spaced evenly but for a small burst after a quiet time: a budget that is spent at once would
+    leave every run unwatched for the rest of the minute. The first minute is slower, because a process that
+    was just restarted does not know what it sent before.
+
+    A 429 halves the rate, which soon comes back to a level: what the vendor last took from us in a minute,
+    for others may use the same key. The level is held for a long time, and longer each time that trying for
+    more is refused.
 
     Times are seconds on one monotonic clock.
 
@@ -42,23 +54,21 @@ class PollBudget:
         # The first poll keeps its distance from the last one of a process before.
         self._next_even = now + RATE_LIMIT_WINDOW / polls_per_minute
         self._paused_until = now
-        self._rate_after_refusal: float | None = None
-        self._remembered: float | None = None
+        self._sent_since_pause = 0
+        self._level: float | None = None
+        self._halved = 0.0
+        self._grows_from = now
+        self._doublings = 0
 
     def rate(self, now: float) -> float:
         """Return polls per minute that may go now."""
-        limit = float(self.polls_per_minute)
-        if self._is_young(now):
-            limit = max(1.0, limit / 2)
-        if self._rate_after_refusal is None or self._remembered is None:
-            return limit
-        elapsed = max(0.0, now - self._paused_until)
-        recovered = self._rate_after_refusal + elapsed * limit / _RECOVERY_SECONDS
-        if recovered > self._remembered:
-            seconds_to_remembered = (self._remembered - self._rate_after_refusal) * _RECOVERY_SECONDS / limit
-            probing = (elapsed - max(0.0, seconds_to_remembered)) / _PROBING_SECONDS
-            recovered = max(self._remembered, self._rate_after_refusal) + limit * probing**2
-        return max(1.0, min(limit, recovered))
+        budget = float(self.polls_per_minute)
+        most = _YOUNG_SHARE * budget if self._is_young(now) else budget
+        if self._level is None:
+            return max(1.0, most)
+        recovered = self._halved + max(0.0, now - self._paused_until) * budget / _RECOVERY_SECONDS
+        grown = budget * (max(0.0, now - self._grows_from) / _GROWTH_SECONDS) ** 3
+        return max(1.0, min(most, recovered, self._level + grown))
 
     def wait(self, now: float, polls: int = 1) -> float:
         """
@@ -71,18 +81,22 @@ class PollBudget:
         saved = burst - polls
         if not self._is_young(now):
             saved = max(0.0, saved)
-        allowed = max(self._next_even - saved * spacing, self._paused_until)
+        allowed = self._next_even - saved * spacing
         self._forget(now)
         kept = max(1, self.polls_per_minute - polls + 1)
         if len(self._sent) >= kept:
-            allowed = max(allowed, self._sent[-kept] + RATE_LIMIT_WINDOW)
-        return allowed - now
+            window_allows = self._sent[-kept] + RATE_LIMIT_WINDOW
+            # Time that the window kept us waiting saves nothing up, or each burst would bring the next.
+            self._next_even += max(0.0, window_allows - allowed)
+            allowed = max(allowed, window_allows)
+        return max(allowed, self._paused_until) - now
 
     def spend(self, now: float) -> None:
         """Count a poll as sent."""
         _, spacing = self._pace(now)
         self._next_even = max(self._next_even, now) + spacing
         self._sent.append(now)
+        self._sent_since_pause += 1
 
     def refuse(self, now: float, pause: float) -> None:
         """
@@ -91,19 +105,13 @@ class PollBudget:
         :param pause: seconds in which no poll may go.
         """
         if now >= self._paused_until:
-            # Polls that were on their way together are refused together: they count once.
-            rate = self.rate(now)
-            self._rate_after_refusal = max(1.0, rate / 2)
-            # Who used most of its rate for a whole minute knows from the refusal what others leave of it.
-            # Else it was somebody's burst, or one long refusal, and we come back to what we knew.
-            held = self.sent_lately(now) - 1
-            if held > rate / 2 and now - self._paused_until >= RATE_LIMIT_WINDOW:
-                self._remembered = _KEPT_SHARE * held
-            elif self._remembered is None:
-                self._remembered = _KEPT_SHARE * rate
-            else:
-                smallest = _SMALLEST_SHARE * self.polls_per_minute
-                self._remembered = max(smallest, _CUT * self._remembered)
+            # Polls that were on their way together are refused together: they count once. So does one long
+            # refusal, in which the first poll after each pause is refused again.
+            if self._level is None or self._sent_since_pause > 1:
+                self._lower(now)
+            hold = max(_SHORTEST_HOLD, _HOLD_PAUSES * pause) * 2.0**self._doublings
+            self._grows_from = now + pause + min(_LONGEST_HOLD, hold)
+            self._sent_since_pause = 0
         self._paused_until = max(self._paused_until, now + pause)
 
     def sent_lately(self, now: float) -> int:
@@ -115,6 +123,20 @@ class PollBudget:
         """Tell whether nothing would be lost with this budget."""
         return now > self._paused_until + RATE_LIMIT_WINDOW and not self.sent_lately(now)
 
+    def _lower(self, now: float) -> None:
+        rate, before = self.rate(now), self._level or 0.0
+        self._halved = rate / 2
+        if now <= self._grows_from and now - self._paused_until >= _TRUSTED_SECONDS:
+            return
+        used = max(rate, before)
+        # One of those that were sent is the one refused.
+        taken = min(used, max(self.sent_lately(now) - 1, _LEVEL_FLOOR * used))
+        self._level = max(_SMALLEST_SHARE * self.polls_per_minute, _KEPT_SHARE * taken)
+        if self._level > before + _MUCH_MORE * self.polls_per_minute:
+            self._doublings = 0
+        elif now > self._grows_from:
+            self._doublings = min(_MOST_DOUBLINGS, self._doublings + 1)
+
     def _is_young(self, now: float) -> bool:
         return now - self._born < RATE_LIMIT_WINDOW
 
@@ -122,8 +144,7 @@ class PollBudget:
         """Return how many polls may go at once, and the seconds between polls after them."""
         rate = self.rate(now)
         burst = max(1.0, rate // (_YOUNG_BURST_SHARE if self._is_young(now) else _BURST_SHARE))
-        # After a burst the next window begins with its first poll, so one space more makes up the rest.
-        return burst, RATE_LIMIT_WINDOW / (rate - burst + 1)
+        return burst, RATE_LIMIT_WINDOW / rate
 
     def _forget(self, now: float) -> None:
         while self._sent and self._sent[0] <= now - RATE_LIMIT_WINDOW:

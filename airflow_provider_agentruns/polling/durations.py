@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 _PRIOR_ENDS = 0.5
 _PRIOR_SECONDS = 30.0
 # Of an agent's own average, so much is believed in each age class before that class has been seen.
-_CLASS_PRIOR_ENDS = 1.0
+_CLASS_PRIOR_ENDS = 0.5
 _MOST_AGENTS = 1000
 _OLDEST_CLASS = 22
 
@@ -58,20 +58,16 @@ class RunDurations:
         seen.ends += 1
         seen.ends_by_class[age_class] = seen.ends_by_class.get(age_class, 0.0) + 1
 
-    def expected_lateness(self, agent: str, seen_age: float, age: float) -> float:
+    def likely_ended(self, agent: str, seen_age: float, age: float) -> float:
         """
-        Return how many seconds the run is expected to have been over by now.
+        Return how likely the run is to have ended by now.
 
         :param seen_age: its age when it was last seen going on.
         :param age: its age now.
         """
         seen = self._of(agent)
-        goes_on, lateness = 1.0, 0.0
-        for age_class, low, high in _classes(seen_age, age):
-            ended = -math.expm1(-seen.hazard(age_class) * (high - low))
-            lateness += goes_on * ended * (age - (low + high) / 2)
-            goes_on *= 1 - ended
-        return lateness
+        parts = _classes(seen_age, age)
+        return -math.expm1(-sum(seen.hazard(age_class) * (high - low) for age_class, low, high in parts))
 
     def _of(self, agent: str) -> _Seen:
         if agent not in self._agents:

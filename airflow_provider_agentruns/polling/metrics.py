@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
+from typing import NamedTuple
 
 Emit = Callable[[str, float, dict[str, str]], None]
 """Takes a metric: its name, a value, tags."""
 
 _PERIOD = 60.0
+
+
+class Report(NamedTuple):
+    """
+    What happened in a minute.
+
+    :param line: for the log.
+    :param values: metrics, each with its tags.
+    """
+
+    line: str
+    values: list[tuple[str, float, dict[str, str]]]
 
 
 class PollResult(StrEnum):
@@ -28,12 +41,10 @@ class PollMetrics:
 
     :param key: names the key without showing it.
     :param now: the time of birth.
-    :param emit: takes the metrics, None to give them to nobody.
     """
 
-    def __init__(self, key: str, now: float, emit: Emit | None = None) -> None:
+    def __init__(self, key: str, now: float) -> None:
         self.key = key
-        self.emit = emit
         self._since = now
         self._polls: Counter[PollResult] = Counter()
         self._lateness: list[float] = []
@@ -46,9 +57,9 @@ class PollMetrics:
         """Take note of how many seconds after its end, by the vendor's word, a run was seen to be over."""
         self._lateness.append(lateness)
 
-    def report(self, now: float, *, waiting: int, budget: float, next_poll: float | None) -> str | None:
+    def report(self, now: float, *, waiting: int, budget: float, next_poll: float | None) -> Report | None:
         """
-        Return a line about the last minute and emit its metrics; None before the minute is over.
+        Return what happened in the last minute; None before it is over.
 
         :param waiting: runs that wait now.
         :param budget: polls per minute that may go now.
@@ -57,22 +68,22 @@ class PollMetrics:
         seconds = now - self._since
         if seconds < _PERIOD:
             return None
-        polls = self._polls.total()
-        late = sum(self._lateness) / len(self._lateness) if self._lateness else None
+        polls, lateness = self._polls, self._lateness
+        self._since, self._polls, self._lateness = now, Counter(), []
+        late = sum(lateness) / len(lateness) if lateness else None
         line = (
-            f"{self.key}: {waiting} runs waiting, {polls} polls in {seconds:.0f} s "
-            f"({self._polls[PollResult.REFUSED]} refused, {self._polls[PollResult.FAILED]} failed), "
-            f"{len(self._lateness)} ends seen"
+            f"{self.key}: {waiting} runs waiting, {polls.total()} polls in {seconds:.0f} s "
+            f"({polls[PollResult.REFUSED]} refused, {polls[PollResult.FAILED]} failed), "
+            f"{len(lateness)} ends seen"
             + (f", {late:.1f} s late on average" if late is not None else "")
             + (f", next poll in {max(0.0, next_poll):.1f} s" if next_poll is not None else "")
         )
-        if self.emit is not None:
-            tags = {"key": self.key}
-            self.emit("waiting_runs", waiting, tags)
-            self.emit("budget_use", polls * _PERIOD / seconds / budget, tags)
-            for result in PollResult:
-                self.emit("polls", self._polls[result], {**tags, "result": result.value})
-            if late is not None:
-                self.emit("lateness", late, tags)
-        self._since, self._polls, self._lateness = now, Counter(), []
-        return line
+        tags = {"key": self.key}
+        values = [
+            ("waiting_runs", waiting, tags),
+            ("budget_use", polls.total() * _PERIOD / seconds / budget, tags),
+            *(("polls", polls[result], {**tags, "result": result.value}) for result in PollResult),
+        ]
+        if late is not None:
+            values.append(("lateness", late, tags))
+        return Report(line, values)

@@ -84,13 +84,13 @@ class RunPoller:
 
     # Thousands wait at once.
     __slots__ = (
-        "_end_time",
         "_failures",
         "_key_was_refused",
         "_logged",
         "_not_found_until",
         "_rng",
         "_run",
+        "end_time",
         "interval",
         "ref",
     )
@@ -110,7 +110,7 @@ class RunPoller:
             )
         self.ref = ref
         self.interval = interval
-        self._end_time = end_time
+        self.end_time = end_time
         self._not_found_until = not_found_until
         self._rng = rng
         self._run: Run | None = None
@@ -163,7 +163,7 @@ class RunPoller:
         return Decision(Outcome.TIMED_OUT, run=self._run)
 
     def _go_on(self, wait: float, now: float, *notes: Note) -> Decision:
-        left = self._end_time - now
+        left = self.end_time - now
         if left <= 0:
             return Decision(Outcome.TIMED_OUT, notes=notes, run=self._run)
         # The last poll is at the deadline, not an interval before it.

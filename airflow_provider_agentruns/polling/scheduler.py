@@ -6,54 +6,49 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import TypeVar
-from urllib.parse import urlsplit
 
 from airflow_provider_agentruns.client.calls import Call
 from airflow_provider_agentruns.client.exceptions import (
     APIConnectionError,
     APIError,
-    RateLimitError,
-    ServerError,
+    AuthenticationError,
 )
-from airflow_provider_agentruns.client.models import Run
-from airflow_provider_agentruns.client.retry import JITTER, rate_limit_pause
+from airflow_provider_agentruns.client.models import Run, RunStatus
+from airflow_provider_agentruns.client.retry import JITTER
 from airflow_provider_agentruns.client.settings import ClientSettings
 from airflow_provider_agentruns.polling.budget import PollBudget
-from airflow_provider_agentruns.polling.circuit import Circuit
 from airflow_provider_agentruns.polling.clients import Clients
 from airflow_provider_agentruns.polling.durations import RunDurations
 from airflow_provider_agentruns.polling.event_loops import OnePerLoop
 from airflow_provider_agentruns.polling.listings import Listings
-from airflow_provider_agentruns.polling.metrics import Emit, PollMetrics, PollResult
-from airflow_provider_agentruns.polling.order import WaitingRun, WaitingRuns
+from airflow_provider_agentruns.polling.metrics import Emit, PollMetrics
+from airflow_provider_agentruns.polling.order import WaitingRuns
 from airflow_provider_agentruns.polling.poller import Decision, Note, RunPoller
+from airflow_provider_agentruns.polling.sender import Sender, key_name
+from airflow_provider_agentruns.polling.waiting_run import WaitingRun
 from airflow_provider_agentruns.polling.wakeup import Wakeup
 from airflow_provider_agentruns.vendors.base import BulkPolling
 
 log = logging.getLogger(__name__)
 
-# Under a budget as vendors give it, four polls at a time are plenty; without one, the vendor's latency
-# counts.
-_LARGE_BUDGET = 600
-_CONNECTIONS = 4
-_MANY_CONNECTIONS = 32
 # Each turn of an event loop has its cost; polls that go together share some.
 _SLACK = 0.05
+# A key that is refused is looked up again for all runs that wait under it, but not more often than that.
+_RESOLVED_TOGETHER = 60.0
 # What is remembered of keys that no run waits under any more is let go beyond so many.
 _MOST_KEYS = 64
 
 Clock = Callable[[], float]
-T = TypeVar("T")
 
 
 class PollScheduler:
     """
     Poll all runs that wait under one API key.
 
-    Get one from :func:`scheduler_for`. Tasks and sockets live from the first waiting run to the last; what
-    was learned of the key's budget and its agents' durations stays.
+    Get one from :func:`scheduler_for`. Timers, tasks and sockets live from the first waiting run to the last;
+    what was learned of the key's budget and its agents' durations stays.
 
     :param clock: monotonic seconds.
     :param wall_clock: seconds since the epoch.
@@ -65,27 +60,28 @@ class PollScheduler:
         settings: ClientSettings,
         *,
         clock: Clock,
-        wall_clock: Clock = time.time,
+        wall_clock: Clock | None = None,
         rng: random.Random = JITTER,
         emit: Emit | None = None,
     ) -> None:
         self._clock = clock
-        self._wall_clock = wall_clock
+        self._wall_clock = wall_clock or time.time
         self._rng = rng
+        self._emit = emit
         self._budget = PollBudget(settings.polls_per_minute, clock())
-        self._circuit = Circuit(self._rng)
         self._durations = RunDurations()
         self._runs = WaitingRuns(self._durations)
-        self._listings = Listings()
-        base_url, digest = settings.credential
-        # Characters that every metrics backend takes in a tag.
-        self._metrics = PollMetrics(f"{urlsplit(base_url).hostname}-{digest[:8]}", clock(), emit)
-        self._settings = settings
-        self._clients = Clients()
+        self._metrics = PollMetrics(key_name(settings), clock())
+        self._sender = Sender(self._budget, self._metrics, clock=clock, rng=rng, on_recovery=self._resume)
+        self._listings = Listings(self._metrics.key, clock=clock, wall_clock=self._wall_clock)
         self._wakeup = Wakeup(self._wake)
+        # Of the runs that wait: their budgets, of which the smallest counts, and those that may be listed.
+        self._budgets: Counter[int] = Counter()
+        self._listed: dict[WaitingRun, BulkPolling] = {}
         self._polls: set[asyncio.Task[None]] = set()
         self._listing: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._resolved_at = float("-inf")
 
     @property
     def is_idle(self) -> bool:
@@ -101,20 +97,19 @@ class PollScheduler:
         on_note: Callable[[Note], None],
         delay: float = 0.0,
         bulk: BulkPolling | None = None,
+        label: str = "",
     ) -> Decision:
         """
         Poll a run until its poller says that the wait is over or the connection must be looked up again.
 
         :param call: asks how the run stands.
-        :param settings: the newest ``polls_per_minute`` counts for the whole key.
+        :param settings: of all the runs that wait under the key, the smallest ``polls_per_minute`` counts.
         :param on_note: takes lines for the log of whoever waits.
         :param delay: seconds before the first poll.
-        :param bulk: the vendor's call that tells how many runs stand, to be used while the budget is short;
-            the newest counts for the whole key.
+        :param bulk: the vendor's call that tells how many runs stand, to be used while the budget is short.
+        :param label: runs with the same one are expected to last alike, until the vendor names their agent.
         """
         now = self._clock()
-        self._budget.polls_per_minute = settings.polls_per_minute
-        self._listings.bulk, self._settings = bulk, settings
         run = WaitingRun(
             poller=poller,
             call=call.remembering(),
@@ -122,14 +117,15 @@ class PollScheduler:
             interval=poller.interval,
             on_note=on_note,
             finished=asyncio.get_running_loop().create_future(),
-            agent="",
+            label=label,
             began=now,
             seen=now,
             asked=now,
+            polled=now,
             not_before=now + delay,
+            deadline=now + poller.end_time - self._wall_clock(),
         )
-        self._runs.put(run, run.not_before)
-        self._wakeup.within(max(_SLACK, delay))
+        self._join(run, bulk)
         try:
             return await run.finished
         finally:
@@ -140,14 +136,27 @@ class PollScheduler:
             closing.add_done_callback(self._closing.discard)
             await asyncio.shield(closing)
 
+    def _join(self, run: WaitingRun, bulk: BulkPolling | None) -> None:
+        self._budgets[run.settings.polls_per_minute] += 1
+        self._budget.polls_per_minute = min(self._budgets)
+        if bulk is not None:
+            self._listed[run] = bulk
+        self._runs.put(run, run.not_before)
+        self._wakeup.within(max(_SLACK, run.not_before - self._clock()))
+
     async def _leave(self, run: WaitingRun) -> None:
+        self._listed.pop(run, None)
+        self._budgets[run.settings.polls_per_minute] -= 1
+        self._budgets += Counter()
+        if self._budgets:
+            self._budget.polls_per_minute = min(self._budgets)
         tasks = {run.poll} if run.poll else set()
         clients = None
         if not self._runs:
             self._wakeup.cancel()
             tasks |= self._polls
             # Taken away first: while we wait for their end, another run may come and start anew.
-            clients, self._clients = self._clients, Clients()
+            clients, self._sender.clients = self._sender.clients, Clients()
         for task in tasks:
             task.cancel()
         if tasks:
@@ -171,20 +180,30 @@ class PollScheduler:
         while True:
             now = self._clock()
             rate = self._budget.rate(now)
-            # Probes go around: some runs may fail for reasons of their own.
-            is_scarce = self._runs.demand > rate and not self._circuit.is_open
+            is_probe = self._sender.circuit.is_open
+            is_scarce = self._runs.demand > rate and not is_probe
             is_listing = self._listing is not None and not self._listing.done()
-            lists = not is_listing and is_scarce and self._listings.is_next(now, self._runs)
+            lists = (
+                is_scarce
+                and bool(self._listed)
+                and not is_listing
+                and self._listings.is_next(now, self._listed, self._runs)
+            )
             # The poll that confirms what a listing shows is to go right after it.
             wait = self._wait(now, polls=2 if lists or is_listing else 1)
-            if line := self._metrics.report(now, waiting=len(self._runs), budget=rate, next_poll=wait):
-                log.info(line)
+            self._report(now, rate, wait)
             if wait is None or wait > 0:
                 return wait
             self._budget.spend(now)
-            if lists and self._listings.bulk:
-                self._listing = self._send(self._list(self._listings.bulk))
-            elif run := self._runs.take(now, rate=rate, is_scarce=is_scarce):
+            if lists:
+                self._listing = self._send(self._listings.ask(self._listed, self._runs, self._sender))
+                continue
+            run = (
+                self._runs.take_probe(now, self._rng)
+                if is_probe
+                else self._runs.take(now, rate=rate, is_scarce=is_scarce)
+            )
+            if run:
                 self._listings.polled()
                 run.poll = self._send(self._poll(run))
 
@@ -194,7 +213,7 @@ class PollScheduler:
 
         def done(task: asyncio.Task[None]) -> None:
             # Not in the task itself: one that is cancelled before it begins would never get there.
-            is_free = len(self._polls) < self._connections
+            is_free = len(self._polls) < self._sender.connections
             self._polls.discard(task)
             if self._runs:
                 self._wakeup.within(_SLACK if is_free else 0)
@@ -205,15 +224,26 @@ class PollScheduler:
     def _wait(self, now: float, *, polls: int) -> float | None:
         """Return seconds until a poll may go, or None if only a change can tell."""
         due = self._runs.next_due(now)
-        if due is None or len(self._polls) >= self._connections:
+        circuit = self._sender.circuit
+        if due is None or len(self._polls) >= self._sender.connections:
             return None
-        if self._circuit.is_open and self._polls:
+        if circuit.is_open and self._polls:
             return None
-        return max(due - now, self._budget.wait(now, polls), self._circuit.wait(now))
+        return max(due - now, self._budget.wait(now, polls), circuit.wait(now))
 
-    @property
-    def _connections(self) -> int:
-        return _MANY_CONNECTIONS if self._budget.polls_per_minute > _LARGE_BUDGET else _CONNECTIONS
+    def _report(self, now: float, rate: float, wait: float | None) -> None:
+        report = self._metrics.report(now, waiting=len(self._runs), budget=rate, next_poll=wait)
+        if report is None:
+            return
+        log.info(report.line)
+        if self._emit is None:
+            return
+        try:
+            for name, value, tags in report.values:
+                self._emit(name, value, tags)
+        except Exception:
+            # Whoever takes the metrics may be broken; the waits are not.
+            log.exception("%s: the metrics of the last minute were lost", self._metrics.key)
 
     async def _poll(self, run: WaitingRun) -> None:
         try:
@@ -239,65 +269,39 @@ class PollScheduler:
 
     async def _ask(self, run: WaitingRun) -> Decision:
         try:
-            answer = await self._answer(run.call, run.settings)
+            answer = await self._sender.send(run.call, run.settings)
         except APIError as error:
-            if isinstance(error, RateLimitError):
-                # What was hinted at is not known yet: the next listing may hint at it again.
-                run.mark = None
-            return run.poller.on_error(error, self._wall_clock())
+            return self._on_error(run, error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not we are cancelled, but something below broke off.
+            return self._on_error(run, APIConnectionError("the poll broke off"))
         now, wall_now = self._clock(), self._wall_clock()
         late = run.learn(answer, self._durations, now, wall_now)
         if late is not None:
             self._metrics.saw_end(late)
-        if answer.status.is_terminal and self._listings.saw_end(run, now):
-            log.info("Listings of runs rest for an hour: they show few of the ends that polls find")
+        if answer.status.is_terminal and run in self._listed:
+            self._listings.saw_end(run, now)
+        if run.is_hinted and answer.status in {RunStatus.QUEUED, RunStatus.RUNNING}:
+            run.hint_was_false(now)
         return run.poller.on_answer(answer, wall_now)
 
-    async def _list(self, bulk: BulkPolling) -> None:
-        sent, since = self._clock(), self._wall_clock()
-        try:
-            listed = await self._answer(self._listings.send(bulk, self._runs), self._settings)
-            self._listings.answered(listed, self._runs, self._clock(), sent=sent, since=since)
-        except RateLimitError:
-            # The pause is the whole key's; it tells nothing about listings.
-            pass
-        except Exception as error:  # noqa: BLE001 - a hint that is missing must not touch any run
-            rest = self._listings.failed(self._clock())
-            reason = error if isinstance(error, APIError) else type(error).__name__
-            log.info("Listings of runs rest for %.0f s, runs are polled singly: %s", rest, reason)
+    def _on_error(self, run: WaitingRun, error: APIError) -> Decision:
+        now = self._clock()
+        decision = run.poller.on_error(error, self._wall_clock())
+        run.failed(now, decision.wait)
+        if isinstance(error, AuthenticationError) and now - self._resolved_at > _RESOLVED_TOGETHER:
+            # The key is the same for all who came the same way: each would spend a poll to find that out.
+            self._resolved_at = now
+            for other in list(self._runs):
+                if other.settings == run.settings and other is not run and not other.finished.done():
+                    other.finished.set_result(Decision(None, resolve_connection=True))
+        return decision
 
-    async def _answer(self, call: Call[T], settings: ClientSettings) -> T:
-        """
-        Send a call and take note of what it tells about the key and the vendor.
-
-        :raises APIError: it went wrong.
-        """
-        try:
-            client = await self._clients.get(settings, connections=self._connections)
-            answer = await client.send(call)
-        except APIError as error:
-            now = self._clock()
-            if isinstance(error, RateLimitError):
-                self._metrics.polled(PollResult.REFUSED)
-                self._budget.refuse(now, rate_limit_pause(error, self._rng))
-            else:
-                self._metrics.polled(PollResult.FAILED)
-            if not isinstance(error, APIConnectionError | ServerError):
-                # Whatever it said, the vendor is there.
-                self._note_answer()
-            elif self._circuit.failed(now):
-                log.warning(
-                    "%s: %d waiting runs are not polled but for single probes", error, len(self._runs)
-                )
-            raise
-        self._metrics.polled(PollResult.ANSWERED)
-        self._note_answer()
-        return answer
-
-    def _note_answer(self) -> None:
-        if self._circuit.succeeded():
-            log.info("The vendor answers again; %d waiting runs are polled as before", len(self._runs))
-            self._runs.spread(self._clock(), self._rng)
+    def _resume(self, failed_since: float) -> None:
+        self._runs.resume(failed_since, self._clock(), self._rng)
 
 
 _schedulers: OnePerLoop[dict[tuple[str, str], PollScheduler]] = OnePerLoop(dict)

@@ -12,8 +12,9 @@ from airflow_provider_agentruns.client.calls import MEBIBYTE, Call, Request, Res
 from airflow_provider_agentruns.client.models import RunRef
 from airflow_provider_agentruns.polling.durations import RunDurations
 from airflow_provider_agentruns.polling.listings import Listings, SizedListing
-from airflow_provider_agentruns.polling.order import WaitingRun, WaitingRuns
+from airflow_provider_agentruns.polling.order import WaitingRuns
 from airflow_provider_agentruns.polling.poller import RunPoller
+from airflow_provider_agentruns.polling.waiting_run import WaitingRun
 from airflow_provider_agentruns.vendors.base import BulkPolling, Listing
 
 RATE = 60.0
@@ -45,10 +46,10 @@ def runs() -> Iterator[WaitingRuns]:
             interval=2.0,
             on_note=lambda _: None,
             finished=loop.create_future(),
-            agent="",
             began=0.0,
             seen=float(number),
             asked=float(number),
+            polled=float(number),
             not_before=0.0,
         )
         waiting.put(run, float(number))
@@ -60,10 +61,8 @@ def _by_id(runs: Iterable[WaitingRun]) -> dict[str, WaitingRun]:
     return {run.poller.ref.run_id: run for run in runs}
 
 
-def _listings(bulk: BulkPolling | None = None) -> Listings:
-    listings = Listings()
-    listings.bulk = bulk or RecordingBulk().polling
-    return listings
+def _listings() -> Listings:
+    return Listings("the key", clock=lambda: pytest.fail("it is told the time"))
 
 
 def _answer(
@@ -73,11 +72,11 @@ def _answer(
     changed: dict[str, str] | None = None,
     going_on: Iterable[str] = (),
     size: int = 0,
+    bulk: BulkPolling | None = None,
 ) -> None:
-    assert listings.bulk
-    listings.send(listings.bulk, runs)
+    listings.call(bulk or RecordingBulk().polling, runs)
     listing = Listing(changed or {}, frozenset(going_on))
-    listings.answered(SizedListing(listing, size), runs, now, sent=now, since=now)
+    listings.answered(SizedListing(listing, size), runs, runs, now, sent=now, since=now)
 
 
 def _take(runs: WaitingRuns, now: float) -> str:
@@ -89,15 +88,28 @@ def _take(runs: WaitingRuns, now: float) -> str:
 def test_a_listing_and_a_poll_take_turns(runs: WaitingRuns) -> None:
     """A listing may miss what it does not show, so single polls go on."""
     listings = _listings()
-    assert listings.is_next(5.0, runs)
+    assert listings.is_next(5.0, list(runs), runs)
     _answer(listings, runs, 5.0)
-    assert not listings.is_next(6.0, runs)
+    assert not listings.is_next(6.0, list(runs), runs)
     listings.polled()
-    assert listings.is_next(7.0, runs)
+    assert listings.is_next(7.0, list(runs), runs)
 
 
-def test_without_the_call_there_are_no_listings(runs: WaitingRuns) -> None:
-    assert not Listings().is_next(5.0, runs)
+def test_listings_that_tell_of_each_run_how_it_stands_go_thrice_for_each_poll(runs: WaitingRuns) -> None:
+    listings = _listings()
+    ids = [f"r{number}" for number in range(5)]
+    for number in range(3):
+        assert listings.is_next(5.0 + number, list(runs), runs)
+        _answer(listings, runs, 5.0 + number, going_on=ids)
+    assert not listings.is_next(9.0, list(runs), runs)
+    listings.polled()
+    assert listings.is_next(9.0, list(runs), runs)
+    _answer(listings, runs, 9.0, going_on=ids[1:])
+    assert not listings.is_next(10.0, list(runs), runs)
+
+
+def test_without_runs_that_may_be_listed_there_are_no_listings(runs: WaitingRuns) -> None:
+    assert not _listings().is_next(5.0, [], runs)
 
 
 def test_a_run_that_seems_to_have_changed_is_asked_before_all_others_and_once_for_each_mark(
@@ -106,7 +118,7 @@ def test_a_run_that_seems_to_have_changed_is_asked_before_all_others_and_once_fo
     listings = _listings()
     _answer(listings, runs, 5.0, {"r4": "ended", "unknown": "ended"})
     listings.polled()
-    assert not listings.is_next(5.0, runs), "the hint goes first"
+    assert not listings.is_next(5.0, list(runs), runs), "the hint goes first"
     assert _take(runs, 5.0) == "r4"
     run = _by_id(runs)["r4"]
     run.is_hinted = False
@@ -146,20 +158,29 @@ def test_runs_that_a_listing_shows_going_on_are_not_asked_for_the_while(runs: Wa
     assert {_take(runs, 11.0) for _ in range(2)} == {"r0", "r1"}
 
 
-def test_the_call_names_the_runs_left_alone_longest_and_when_it_was_last_answered(
+def test_the_call_names_the_runs_left_alone_longest_and_since_when_they_were_listed(
     runs: WaitingRuns,
 ) -> None:
     bulk = RecordingBulk(most_runs=2)
-    listings = _listings(bulk.polling)
-    _answer(listings, runs, 5.0)
+    listings = _listings()
+    _answer(listings, runs, 5.0, bulk=bulk.polling)
     _by_id(runs)["r0"].asked = 6.0
-    _answer(listings, runs, 7.0)
-    assert bulk.asked == [(["r0", "r1"], None), (["r1", "r2"], 5.0)]
+    _answer(listings, runs, 7.0, bulk=bulk.polling)
+    _by_id(runs)["r2"].asked = 8.0
+    _answer(listings, runs, 9.0, bulk=bulk.polling)
+    _by_id(runs)["r3"].asked = _by_id(runs)["r4"].asked = 10.0
+    _answer(listings, runs, 11.0, bulk=bulk.polling)
+    assert bulk.asked == [
+        (["r0", "r1"], None),
+        (["r1", "r2"], None),
+        (["r1", "r3"], None),
+        (["r1", "r0"], 5.0),
+    ]
 
 
 def test_the_size_of_an_answer_is_that_of_its_body(runs: WaitingRuns) -> None:
     bulk = RecordingBulk()
-    call = _listings(bulk.polling).send(bulk.polling, runs)
+    call = _listings().call(bulk.polling, runs)
     answer = call.parse(Response(status=200, headers={}, body=b'["r1"]'))
     assert answer == SizedListing(Listing({"r1": "done"}), 6)
 
@@ -169,48 +190,65 @@ def test_large_answers_make_listings_rarer(runs: WaitingRuns) -> None:
     listings = _listings()
     _answer(listings, runs, 100.0, size=2 * MEBIBYTE)
     listings.polled()
-    assert not listings.is_next(114.9, runs)
-    assert listings.is_next(115.1, runs)
+    assert not listings.is_next(114.9, list(runs), runs)
+    assert listings.is_next(115.1, list(runs), runs)
+
+
+def _rest(listings: Listings, runs: WaitingRuns, now: float) -> int:
+    """Return for how many minutes from a time nothing is listed."""
+    return next(
+        minutes for minutes in range(200) if listings.is_next(now + minutes * 60 + 1, list(runs), runs)
+    )
 
 
 def test_listings_that_fail_rest_ever_longer_and_at_most_an_hour(runs: WaitingRuns) -> None:
     listings = _listings()
-    assert [listings.failed(0.0) for _ in range(8)] == [60, 120, 240, 480, 960, 1920, 3600, 3600]
-    assert not listings.is_next(3599.0, runs)
-    assert listings.is_next(3601.0, runs)
-    _answer(listings, runs, 3601.0)
-    assert listings.failed(3602.0) == 60
+    rests = []
+    for number in range(8):
+        listings.failed(number * 10_000.0, "why")
+        rests.append(_rest(listings, runs, number * 10_000.0))
+    assert rests == [1, 2, 4, 8, 16, 32, 60, 60]
+    _answer(listings, runs, 90_000.0)
+    listings.polled()
+    listings.failed(90_001.0, "why")
+    assert _rest(listings, runs, 90_001.0) == 1
 
 
-def _ends(listings: Listings, runs: WaitingRuns, now: float, *, shown: int, of: int) -> list[bool]:
+def test_only_a_second_refusal_in_a_row_makes_listings_rest(runs: WaitingRuns) -> None:
+    listings = _listings()
+    listings.refused(0.0, "429")
+    assert _rest(listings, runs, 0.0) == 0
+    _answer(listings, runs, 10.0)
+    listings.polled()
+    listings.refused(20.0, "429")
+    assert _rest(listings, runs, 20.0) == 0
+    listings.refused(30.0, "429")
+    assert _rest(listings, runs, 30.0) == 1
+
+
+def _ends(listings: Listings, runs: WaitingRuns, *, seen: float, shown: int, of: int) -> None:
     run = _by_id(runs)["r0"]
-    run.seen = now
-    results = []
+    run.seen = seen
     for number in range(of):
         run.is_hinted = number < shown
-        results.append(listings.saw_end(run, now))
-    return results
+        listings.saw_end(run, 100.0)
 
 
-def test_listings_that_show_few_ends_first_rest_for_an_hour(runs: WaitingRuns) -> None:
+@pytest.mark.parametrize(("shown", "minutes"), [(4, 60), (5, 0)])
+def test_listings_that_show_few_ends_first_rest_for_an_hour(
+    shown: int, minutes: int, runs: WaitingRuns
+) -> None:
     listings = _listings()
-    _answer(listings, runs, 0.0)
+    _answer(listings, runs, 50.0)
     listings.polled()
-    assert _ends(listings, runs, 100.0, shown=4, of=20) == [False] * 19 + [True]
-    assert not listings.is_next(3699.0, runs)
-    assert listings.is_next(3701.0, runs)
+    _ends(listings, runs, seen=40.0, shown=shown, of=20)
+    assert _rest(listings, runs, 100.0) == minutes
 
 
-def test_listings_that_show_ends_go_on(runs: WaitingRuns) -> None:
+def test_ends_that_no_listing_could_show_say_nothing_about_it(runs: WaitingRuns) -> None:
     listings = _listings()
-    _answer(listings, runs, 0.0)
+    _ends(listings, runs, seen=40.0, shown=0, of=30)
+    _answer(listings, runs, 50.0)
     listings.polled()
-    assert not any(_ends(listings, runs, 100.0, shown=5, of=20))
-    assert listings.is_next(100.0, runs)
-
-
-def test_ends_of_before_the_first_listing_say_nothing_about_it(runs: WaitingRuns) -> None:
-    listings = _listings()
-    assert not any(_ends(listings, runs, 100.0, shown=0, of=30))
-    _answer(listings, runs, 200.0)
-    assert not any(_ends(listings, runs, 100.0, shown=0, of=30))
+    _ends(listings, runs, seen=60.0, shown=0, of=30)
+    assert _rest(listings, runs, 100.0) == 0

@@ -5,20 +5,20 @@ from airflow_provider_agentruns.polling.metrics import PollMetrics, PollResult
 
 
 def test_a_minute_is_told_in_one_line_and_in_metrics_and_then_forgotten() -> None:
-    emitted: list[tuple[str, float, dict[str, str]]] = []
-    metrics = PollMetrics("https://api key 1234", 100.0, lambda *metric: emitted.append(metric))
+    metrics = PollMetrics("https://api key 1234", 100.0)
     for result in [PollResult.ANSWERED] * 38 + [PollResult.REFUSED] + [PollResult.FAILED]:
         metrics.polled(result)
     metrics.saw_end(2.0)
     metrics.saw_end(4.0)
     assert metrics.report(159.0, waiting=7, budget=80.0, next_poll=0.5) is None
-    line = metrics.report(160.0, waiting=7, budget=80.0, next_poll=0.5)
-    assert line == (
+    report = metrics.report(160.0, waiting=7, budget=80.0, next_poll=0.5)
+    assert report
+    assert report.line == (
         "https://api key 1234: 7 runs waiting, 40 polls in 60 s (1 refused, 1 failed), 2 ends seen, "
         "3.0 s late on average, next poll in 0.5 s"
     )
     tags = {"key": "https://api key 1234"}
-    assert emitted == [
+    assert report.values == [
         ("waiting_runs", 7, tags),
         ("budget_use", 0.5, tags),
         ("polls", 38, {**tags, "result": "answered"}),
@@ -27,7 +27,11 @@ def test_a_minute_is_told_in_one_line_and_in_metrics_and_then_forgotten() -> Non
         ("lateness", 3.0, tags),
     ]
     quiet = metrics.report(220.0, waiting=0, budget=80.0, next_poll=None)
-    assert quiet == "https://api key 1234: 0 runs waiting, 0 polls in 60 s (0 refused, 0 failed), 0 ends seen"
+    assert quiet
+    assert (
+        quiet.line
+        == "https://api key 1234: 0 runs waiting, 0 polls in 60 s (0 refused, 0 failed), 0 ends seen"
+    )
 
 
 def test_a_key_is_named_without_being_shown() -> None:

@@ -191,7 +191,7 @@ async def test_a_vendor_that_is_away_gets_a_handful_of_probes_and_then_all_runs_
 async def test_a_status_change_is_noted_once_for_its_own_run(
     simulator: Simulator, client_settings: ClientSettings
 ) -> None:
-    run_id = simulator.create_run("flowyble", duration=0.3)
+    run_id = simulator.create_run("flowyble", duration=1.5)
     notes: list[Note] = []
     decision = await _watch(scheduler_for(client_settings), run_id, client_settings, notes)
     assert decision.run is not None
@@ -348,7 +348,7 @@ async def test_a_vendor_that_refuses_some_runs_is_there_for_the_others(
     tasks = [asyncio.create_task(_watch(scheduler, run_id, SETTINGS)) for run_id in IDS[:20]]
     while min(client.asked.count(run_id) for run_id in IDS[10:20]) < 5:
         await asyncio.sleep(0.01)
-    assert not scheduler._circuit.is_open
+    assert not scheduler._sender.circuit.is_open
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
@@ -368,14 +368,14 @@ def test_closed_event_loops_are_let_go(client_settings: ClientSettings) -> None:
 async def test_the_scheduler_counts_its_polls_and_how_late_it_saw_an_end(
     simulator: Simulator, client_settings: ClientSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_agentruns.polling.metrics._PERIOD", 0.2)
+    monkeypatch.setattr("airflow_provider_agentruns.polling.metrics._PERIOD", 2.0)
     emitted: dict[str, float] = {}
     scheduler = PollScheduler(
         client_settings,
         clock=asyncio.get_running_loop().time,
         emit=lambda name, value, tags: emitted.update({name + tags.get("result", ""): value}),
     )
-    ending = [simulator.create_run("flowyble", duration=0.05) for _ in range(3)]
+    ending = [simulator.create_run("flowyble", duration=0.5) for _ in range(3)]
     going_on = asyncio.create_task(
         _watch(scheduler, simulator.create_run("flowyble", scenario="never"), client_settings)
     )

@@ -176,6 +176,7 @@ class _TurnRun(Answer):
 
 class _Turn(Answer):
     id: Text = None
+    kind: Text = None
     agent_run_id: Text = None
     agent_run: Lenient[_TurnRun] = None
 
@@ -191,7 +192,8 @@ class TurnsAnswer(Answer):
         for turn in self.turns:
             run = (turn and turn.agent_run) or _TurnRun()
             run_id = run.id or (turn and turn.agent_run_id)
-            if turn and run_id:
+            # A user's turn is there when the run begins.
+            if turn and run_id and turn.kind != "user":
                 # The first is the newest.
                 changed.setdefault(run_id, f"{turn.id} {run.status}")
         return Listing(changed)

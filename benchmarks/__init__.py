@@ -1,0 +1,1 @@
+"""Show what the poll scheduler gains: a simulator of policies, and triggers side by side on real HTTP."""
