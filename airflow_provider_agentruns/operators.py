@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, Context
@@ -13,13 +13,24 @@ from airflow_provider_agentruns.client.exceptions import (
     APIConnectionError,
     APIError,
     InvalidInputError,
+    NotFoundError,
     RateLimitError,
 )
-from airflow_provider_agentruns.client.models import Run, RunRef
+from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus
 from airflow_provider_agentruns.exceptions import (
+    AgentRunException,
     AgentRunRefused,
     AgentRunStartUncertain,
     AgentRunUnreadable,
+)
+from airflow_provider_agentruns.reattachment import (
+    Earlier,
+    OnEarlierRun,
+    StartLog,
+    StartRecord,
+    Try,
+    fingerprint_of,
+    judge,
 )
 from airflow_provider_agentruns.result_operator import RunResultBaseOperator
 from airflow_provider_agentruns.waiting import (
@@ -111,6 +122,10 @@ class AgentRunOperator(RunResultBaseOperator):
     :param timeout: seconds or timedelta to wait at most.
     :param deferrable: whether to wait in the triggerer, holding no worker.
     :param wait_for_completion: whether to wait at all. If not, the return value is the run id.
+    :param on_retry: ``reattach``: a retry waits on the run that the try before started, or surfaces it if it
+        has succeeded meanwhile; only a run that failed or was cancelled is started anew. ``new``: each try
+        starts a run. Airflow before 3.3 cannot tell a retry what was started, and starts anew.
+    :param on_clear: the same for a task that is cleared.
     :param fail_on_error: whether a run that failed or was cancelled fails the task. If not, the task
         succeeds without a return value, and ``error_message`` tells why.
     """
@@ -131,6 +146,8 @@ class AgentRunOperator(RunResultBaseOperator):
         timeout: float | timedelta = _DEFAULT_TIMEOUT,
         deferrable: bool = DEFAULT_DEFERRABLE,
         wait_for_completion: bool = True,
+        on_retry: OnEarlierRun = "reattach",
+        on_clear: OnEarlierRun = "new",
         fail_on_error: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -148,11 +165,19 @@ class AgentRunOperator(RunResultBaseOperator):
         self.inputs = inputs
         self.options = options
         self.wait_for_completion = wait_for_completion
+        for name, value in {"on_retry": on_retry, "on_clear": on_clear}.items():
+            if value not in {"reattach", "new"}:
+                raise ValueError(f"{name} must be 'reattach' or 'new', not {value!r}")
+        self.on_retry = on_retry
+        self.on_clear = on_clear
 
     def execute(self, context: Context) -> Any:
         """Start the run, wait for it and return its output."""
-        run = self._start()
-        self.log.info("Started run %s (connection %r)", run.run_id, self.conn_id)
+        starts = StartLog(context)
+        run = self._earlier_run(context, starts)
+        if run is None:
+            run = self._start_and_record(context, starts)
+            self.log.info("Started run %s (connection %r)", run.run_id, self.conn_id)
         push(context, RUN_ID_KEY, run.run_id)
         if not self.wait_for_completion:
             return run.run_id
@@ -165,7 +190,86 @@ class AgentRunOperator(RunResultBaseOperator):
             not_found_until=now + _YOUNG,
             agent_id=run.agent_id,
         )
+        if run.status.is_terminal:
+            return self.surface(context, wait, run)
         return self.wait_for_result(context, wait)
+
+    def _earlier_run(self, context: Context, starts: StartLog) -> Run | None:
+        """Return the run that an earlier try started, if this try is to go on with it."""
+        if not starts.is_kept:
+            if Try.of(context).number > 1 and self.on_retry == "reattach":
+                self.log.warning("This Airflow keeps no task state: a run of an earlier try is not found")
+            return None
+        record = starts.read()
+        earlier = judge(
+            record,
+            Try.of(context),
+            self._fingerprint,
+            on_retry=self.on_retry,
+            on_clear=self.on_clear,
+        )
+        ref = record.ref if record else None
+        if earlier is not Earlier.RUN or record is None or ref is None:
+            if record and earlier is Earlier.ANSWER_LOST:
+                self.log.warning(
+                    "An earlier try sent a start at %s and was gone before the answer: a run may be going on "
+                    "at the vendor (connection %r), and another is started now",
+                    datetime.fromtimestamp(record.asked_at, UTC).isoformat(timespec="seconds"),
+                    self.conn_id,
+                )
+            elif record:
+                self.log.info("Run %s is left alone: %s", record.run_id or "of an earlier try", earlier)
+            return None
+        return self._stands(record, ref)
+
+    def _stands(self, record: StartRecord, ref: RunRef) -> Run | None:
+        """Return a run as it stands now, None if it came to nothing."""
+        subject = f"Run {ref.run_id} (connection {self.conn_id!r}), which an earlier try started,"
+        try:
+            run = self.hook.get_status(ref.run_id, ref.kind)
+        except NotFoundError as error:
+            if time.time() < record.asked_at + _YOUNG:
+                raise AgentRunUnreadable(f"{subject} is not known yet: {error}", run_id=ref.run_id) from error
+            self.log.warning("%s is not known to the vendor any more; starting anew", subject)
+            return None
+        except (APIError, InvalidInputError, AirflowNotFoundException) as error:
+            is_final = isinstance(error, APIError) and not error.is_transient
+            error_class = AgentRunRefused if is_final else AgentRunUnreadable
+            raise error_class(
+                f"{subject} cannot be read: {error}. Nothing was started.", run_id=ref.run_id
+            ) from error
+        if run.status in {RunStatus.FAILED, RunStatus.CANCELLED}:
+            self.log.info("%s %s; starting anew", subject, run.status)
+            return None
+        self.log.info("%s stands at %s; going on with it", subject, run.status)
+        return run if run.agent_id else run.model_copy(update={"agent_id": record.agent_id})
+
+    def _start_and_record(self, context: Context, starts: StartLog) -> Run:
+        record = starts.intend(Try.of(context), self._fingerprint)
+        try:
+            run = self._start()
+        except AgentRunStartUncertain:
+            raise
+        except AgentRunException:
+            starts.forget()
+            raise
+        try:
+            starts.started(record, run)
+        except Exception:
+            # The run is there and paid for: it is waited for all the same.
+            self.log.exception("Run %s could not be recorded: a retry would not find it", run.run_id)
+        return run
+
+    @property
+    def _fingerprint(self) -> str:
+        return fingerprint_of(
+            conn_id=self.conn_id,
+            agent_id=self.agent_id,
+            message=self.message,
+            tool_id=self.tool_id,
+            inputs=self.inputs,
+            options=self.options,
+        )
 
     def _start(self) -> Run:
         what = f"Cannot start a run (connection {self.conn_id!r})"

@@ -25,7 +25,7 @@ from airflow_provider_agentruns.exceptions import (
     AgentRunUnreadable,
 )
 from airflow_provider_agentruns.hooks import AgentRunHook
-from airflow_provider_agentruns.polling.poller import Outcome
+from airflow_provider_agentruns.polling.poller import Decision, Outcome
 from airflow_provider_agentruns.triggers import AgentRunEvent
 from airflow_provider_agentruns.waiting import (
     ERROR_KEY,
@@ -91,6 +91,12 @@ class RunResultBaseOperator(BaseOperator):
         if self.deferrable:
             wait.defer(self)
         event, run = wait.on_worker(self.hook)
+        return self._conclude(context, event, run)
+
+    def surface(self, context: Context, wait: RunWait, run: Run) -> Any:
+        """Surface the result of a run that has ended already."""
+        decision = Decision(Outcome.ENDED, run=run)
+        event = AgentRunEvent.of(decision, run_id=run.run_id, run_kind=run.kind, end_time=wait.end_time)
         return self._conclude(context, event, run)
 
     def _conclude(self, context: Context, event: AgentRunEvent, run: Run | None = None) -> Any:

@@ -113,6 +113,17 @@ class AirflowApi:
         answer = self._request("POST", path, json={"logical_date": None, "conf": conf or {}})
         return str(answer.json()["dag_run_id"])
 
+    def clear_task(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Clear a task of a DAG run as the UI does, so that it runs again."""
+        body = {
+            "dry_run": False,
+            "only_failed": False,
+            "reset_dag_runs": True,
+            "dag_run_id": run_id,
+            "task_ids": [task_id],
+        }
+        self._request("POST", f"/dags/{quote(dag_id)}/clearTaskInstances", json=body)
+
     def dag_run(self, dag_id: str, run_id: str) -> DagRun:
         """Ask for one run of a DAG."""
         return DagRun(dag_id, run_id, state=str(self._get(_run_path(dag_id, run_id))["state"]))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -32,12 +34,14 @@ def airflow(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> I
         "snorbe_default": connection("snorbe", host=simulator.url, password=simulator.snorbe_key),
         "flowyble_refused": connection("flowyble", host=simulator.url, password=REFUSED_KEY),
     }
-    with StandaloneAirflow(
-        PROJECT / "example_dags", connections=connections, home=tmp_path_factory.mktemp("airflow")
-    ) as airflow:
+    dags = tmp_path_factory.mktemp("dags")
+    for source in (PROJECT / "example_dags", Path(__file__).parent / "dags"):
+        shutil.copytree(source, dags, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    with StandaloneAirflow(dags, connections=connections, home=tmp_path_factory.mktemp("airflow")) as airflow:
         airflow.wait_until_healthy()
         airflow.wait_for_dags(
             [
+                "e2e_retried",
                 "example_agentruns_fan_out",
                 "example_agentruns_start_and_branch",
                 "example_agentruns_two_vendors",

@@ -22,6 +22,8 @@ class TaskInstance:
 
     task_id: str
     map_index: int = -1
+    try_number: int = 1
+    max_tries: int = 0
     xcoms: dict[str, Any] = field(default_factory=dict)
     pushed: list[str] = field(default_factory=list)
 
@@ -68,10 +70,39 @@ def fire(deferred: TaskDeferred) -> dict[str, Any]:
     return payload
 
 
-def run_task(operator: BaseOperator) -> Outcome:
+class TaskStateStore:
+    """As much of Airflow's task state store as operators use. It outlives retries and clears."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.fails_to: set[str] = set()
+
+    def get(self, key: str) -> Any:
+        self._fail("get")
+        value = self.values.get(key)
+        return None if value is None else json.loads(value)
+
+    def set(self, key: str, value: Any) -> None:
+        self._fail("set")
+        self.values[key] = json.dumps(value)
+
+    def delete(self, key: str) -> None:
+        self._fail("delete")
+        self.values.pop(key, None)
+
+    def _fail(self, what: str) -> None:
+        if what in self.fails_to:
+            raise OSError("the API server is away")
+
+
+def run_task(
+    operator: BaseOperator, ti: TaskInstance | None = None, store: TaskStateStore | None = None
+) -> Outcome:
     """Run a task to its end, through as many deferrals as it wants."""
-    outcome = Outcome(TaskInstance(operator.task_id))
+    outcome = Outcome(ti or TaskInstance(operator.task_id))
     context: Any = {"ti": outcome.ti}
+    if store is not None:
+        context["task_state_store"] = store
     step: Callable[[], Any] = lambda: operator.execute(context)  # noqa: E731 - replaced at each deferral
     while True:
         try:

@@ -1,0 +1,197 @@
+"""What an earlier try of this task started, so that a retry does not pay for a second run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple, Protocol
+
+from airflow.providers.common.compat.sdk import Context
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from airflow_provider_agentruns.client.models import Run, RunRef
+from airflow_provider_agentruns.exceptions import AgentRunUnreadable
+
+OnEarlierRun = Literal["reattach", "new"]
+
+_KEY = "agent_run_start"
+
+
+class StartRecord(BaseModel):
+    """
+    What is kept of a start in Airflow's task state store, which outlives retries and clears.
+
+    :param fingerprint: of what was to be started.
+    :param try_number: the try that started it.
+    :param max_tries: the task's bookkeeping at that time; a clear changes it, a retry does not.
+    :param asked_at: when the start was sent, seconds since the epoch.
+    :param run_id: the run, None as long as the vendor's answer was not there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    fingerprint: str
+    try_number: int
+    max_tries: int
+    asked_at: float
+    run_id: str | None = None
+    run_kind: str | None = None
+    agent_id: str | None = None
+
+    @property
+    def ref(self) -> RunRef | None:
+        """Return what identifies the run at its vendor, if that is known."""
+        return RunRef(run_id=self.run_id, kind=self.run_kind or "agent") if self.run_id else None
+
+
+class Try(NamedTuple):
+    """
+    Which try of a task this is.
+
+    :param max_tries: the last try's number but one, as Airflow counts it.
+    """
+
+    number: int
+    max_tries: int
+
+    @classmethod
+    def of(cls, context: Context) -> Try:
+        """Return the try that runs now."""
+        ti: Any = context["ti"]
+        return cls(ti.try_number, ti.max_tries)
+
+    def is_retry_of(self, record: StartRecord) -> bool:
+        """
+        Tell a retry, or the same try begun anew, from a clear.
+
+        A clear lets the task have as many tries as at first, counted from the last one. Where that cannot be
+        seen, the number of a try beyond the last shows it.
+        """
+        same_round = self.max_tries == record.max_tries and self.number >= record.try_number
+        return same_round and self.number <= self.max_tries + 1
+
+
+class Earlier(StrEnum):
+    """What is known of a start by an earlier try."""
+
+    NOTHING = "nothing was started"
+    OTHER_INPUTS = "an earlier try started something else: its inputs were others"
+    NOT_WANTED = "an earlier try's run is not wanted"
+    ANSWER_LOST = "an earlier try sent a start whose answer is not known"
+    RUN = "an earlier try started a run"
+
+
+def judge(
+    record: StartRecord | None,
+    current: Try,
+    fingerprint: str,
+    *,
+    on_retry: OnEarlierRun,
+    on_clear: OnEarlierRun,
+) -> Earlier:
+    """
+    Decide what a record means for the try that runs now.
+
+    :param fingerprint: of what is to be started now.
+    :param on_retry: what a retry does with the run of the try before.
+    :param on_clear: what a task that was cleared does with the run of before.
+    """
+    if record is None:
+        return Earlier.NOTHING
+    if record.fingerprint != fingerprint:
+        return Earlier.OTHER_INPUTS
+    if (on_retry if current.is_retry_of(record) else on_clear) == "new":
+        return Earlier.NOT_WANTED
+    return Earlier.RUN if record.run_id else Earlier.ANSWER_LOST
+
+
+def fingerprint_of(**inputs: Any) -> str:
+    """Return a digest that changes with any input; inputs are JSON data."""
+    text = json.dumps(inputs, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Store(Protocol):
+    def get(self, key: str) -> Any: ...
+
+    def set(self, key: str, value: Any) -> None: ...
+
+    def delete(self, key: str) -> None: ...
+
+
+class StartLog:
+    """
+    The record of one task's start.
+
+    :param context: of the running task.
+    """
+
+    def __init__(self, context: Context) -> None:
+        store: _Store | None = context.get("task_state_store")
+        self._store = store
+
+    @property
+    def is_kept(self) -> bool:
+        """Tell whether Airflow has a store; versions before 3.3 do not."""
+        return self._store is not None
+
+    def read(self) -> StartRecord | None:
+        """
+        Return what was recorded last, None if nothing was.
+
+        :raises AgentRunUnreadable: that cannot be told now.
+        """
+        if self._store is None:
+            return None
+        try:
+            value = self._store.get(_KEY)
+            return None if value is None else StartRecord.model_validate(value)
+        except ValidationError:
+            # Of another version. Not to know what it says is not to know that nothing was started.
+            raise AgentRunUnreadable(
+                "Nothing was started: the record of an earlier try's start is of a version that is not "
+                f"understood. Delete the task state {_KEY!r} to start anew."
+            ) from None
+        except Exception as error:
+            raise AgentRunUnreadable(
+                "Nothing was started: whether an earlier try has started a run cannot be read from the task "
+                f"state store ({type(error).__name__}: {error})"
+            ) from error
+
+    def intend(self, current: Try, fingerprint: str) -> StartRecord:
+        """
+        Record that a start is about to be sent.
+
+        :raises AgentRunUnreadable: it cannot be recorded; nothing must be sent then.
+        """
+        record = StartRecord(
+            fingerprint=fingerprint,
+            try_number=current.number,
+            max_tries=current.max_tries,
+            asked_at=time.time(),
+        )
+        try:
+            self._write(record)
+        except Exception as error:
+            raise AgentRunUnreadable(
+                "Nothing was started: the start cannot be recorded in the task state store, and a retry "
+                f"would not find the run ({type(error).__name__}: {error})"
+            ) from error
+        return record
+
+    def started(self, record: StartRecord, run: Run) -> None:
+        """Record what the vendor answered to the start. Raises whatever the store does."""
+        self._write(
+            record.model_copy(update={"run_id": run.run_id, "run_kind": run.kind, "agent_id": run.agent_id})
+        )
+
+    def forget(self) -> None:
+        """Record that certainly nothing was started. Raises whatever the store does."""
+        if self._store is not None:
+            self._store.delete(_KEY)
+
+    def _write(self, record: StartRecord) -> None:
+        if self._store is not None:
+            self._store.set(_KEY, record.model_dump(mode="json", exclude_none=True))
