@@ -136,12 +136,12 @@ def look_again(event: AgentRunEvent, hook: AgentRunHook) -> tuple[AgentRunEvent,
     if event.outcome is not Outcome.TIMED_OUT:
         return event, None
     try:
-        ref = hook.ref(event.run_id, event.run_kind)
+        run = hook.get_status(event.run_id, event.run_kind)
     except (AgentRunsError, AirflowNotFoundException):
         return event, None
-    wait = RunWait(hook.conn_id, ref, interval=DEFAULT_INTERVAL, end_time=event.end_time)
-    newer, run = wait.on_worker(hook)
-    return (newer, run) if run else (event, None)
+    outcome = Outcome.ENDED if run.status.is_terminal else event.outcome
+    newer = {"outcome": outcome, "status": run.status, "raw_status": run.raw_status}
+    return event.model_copy(update=newer), run
 
 
 def ended_by_airflow(next_method: str) -> bool:

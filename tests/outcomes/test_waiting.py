@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import traceback
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +28,7 @@ from airflow_provider_agentruns.sensors import AgentRunSensor
 from airflow_provider_agentruns.simulator import Simulator
 from airflow_provider_agentruns.triggers import AgentRunTrigger, _emit
 
-from .task_runs import MODES, Outcome, run_task
+from .task_runs import MODES, Outcome, TaskInstance, run_task
 
 modes = pytest.mark.parametrize("mode", MODES)
 
@@ -133,6 +135,7 @@ def test_a_trigger_is_rebuilt_from_what_is_stored_of_it() -> None:
         "conn_id": "c",
         "run_id": "r",
         "run_kind": "tool",
+        "agent_id": "a",
         "poll_interval": 3.0,
         "end_time": 5.0,
         "poll_from": 2.0,
@@ -140,6 +143,31 @@ def test_a_trigger_is_rebuilt_from_what_is_stored_of_it() -> None:
     }
     trigger = AgentRunTrigger(**kwargs)  # type: ignore[arg-type]
     assert trigger.serialize() == ("airflow_provider_agentruns.triggers.AgentRunTrigger", kwargs)
+
+
+@pytest.mark.usefixtures("default_connections")
+@pytest.mark.parametrize("task_class", [AgentRunResultOperator, AgentRunSensor])
+def test_a_run_that_ended_while_its_last_poll_stood_in_line_has_not_timed_out(
+    task_class: type[AgentRunResultOperator | AgentRunSensor], simulator: Simulator
+) -> None:
+    run_id = simulator.create_run("snorbe", duration=0)
+    event = {"outcome": "timed_out", "run_id": run_id, "run_kind": "agent", "end_time": time.time() - 1}
+    task = task_class(task_id="t", conn_id="snorbe_default", run_id=run_id)
+    ti = TaskInstance("t")
+    context: Any = {"ti": ti}
+    task.execute_complete(context, event)
+    if task_class is AgentRunResultOperator:
+        assert ti.xcoms["agent_run"]["status"] == "succeeded"
+
+
+def test_a_trigger_says_which_runs_last_alike() -> None:
+    """The agent if the operator started it, else the task; the vendor's first answer may name the agent."""
+    trigger = AgentRunTrigger(conn_id="c", run_id="r", end_time=0)
+    assert trigger._label() == ""
+    trigger.task_instance = SimpleNamespace(dag_id="d", task_id="t")  # type: ignore[assignment]
+    assert trigger._label() == "d.t"
+    trigger.agent_id = "a"
+    assert trigger._label() == "a"
 
 
 @pytest.mark.parametrize("connection", [None, "not json {"], ids=["missing", "broken"])
@@ -227,6 +255,22 @@ async def test_a_thousand_triggers_look_their_connection_up_once(
     assert len(looked_up) == 1
     await asyncio.gather(*(cache.get(connections["snorbe"], newer_than=found[0].at) for _ in range(1000)))
     assert len(looked_up) == 2, "a refused key is looked up again, once for all"
+
+
+async def test_a_look_up_that_fails_for_many_costs_no_more_memory_than_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All are told the same error: its traceback must not grow with each, and keep their frames alive."""
+
+    async def fail(_: str) -> VendorConnection:
+        raise OSError("the API server is away")
+
+    monkeypatch.setattr("airflow_provider_agentruns.connection_cache.aget_vendor_connection", fail)
+    cache = ConnectionCache()
+    errors = await asyncio.gather(*(cache.get("c") for _ in range(500)), return_exceptions=True)
+    assert len(set(map(id, errors))) == 1
+    assert isinstance(errors[0], OSError)
+    assert len(traceback.extract_tb(errors[0].__traceback__)) < 10
 
 
 def test_metrics_of_the_polls_are_airflows(mocker: MockerFixture) -> None:

@@ -16,7 +16,8 @@ from airflow_provider_agentruns.client.exceptions import (
     ResponseFormatError,
 )
 from airflow_provider_agentruns.client.models import HumanRequestKind, Run, RunStatus
-from airflow_provider_agentruns.vendors.base import StartRequest
+from airflow_provider_agentruns.vendors.base import Listing, StartRequest
+from airflow_provider_agentruns.vendors.registry import get_adapter
 from airflow_provider_agentruns.vendors.snorbe import SnorbeAdapter
 
 ADAPTER = SnorbeAdapter()
@@ -263,3 +264,25 @@ def test_agents_are_listed() -> None:
     ]
     with pytest.raises(ResponseFormatError, match="not as documented"):
         answer(ADAPTER.list_agents(), {"agents": []})
+
+
+def test_a_list_of_turns_hints_at_the_runs_that_have_said_something_but_not_at_those_just_begun() -> None:
+    turns = [
+        {"id": "t5", "kind": "user", "agentRunId": "r3", "agentRun": None},
+        {
+            "id": "t4",
+            "kind": "assistant",
+            "agentRunId": "r1",
+            "agentRun": {"id": "r1", "status": "completed"},
+        },
+        {"id": "t3", "kind": "error", "agentRunId": "r2", "agentRun": None},
+        {"id": "t2", "kind": "assistant", "agentRunId": "r1", "agentRun": {"id": "r1", "status": "running"}},
+        {"id": "t1", "kind": "assistant"},
+        {"id": "t0", "agentRun": "odd"},
+        7,
+    ]
+    bulk = get_adapter("snorbe").bulk_polling()
+    assert bulk
+    call = bulk.call([], None)
+    listing = call.finish(Response(200, {}, json.dumps({"turns": turns}).encode()), now=0)
+    assert listing == Listing({"r1": "t4 completed", "r2": "t3 None"})
