@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import dataclass
 from datetime import UTC
@@ -13,8 +14,11 @@ MAX_RETRY_AFTER = 3600.0
 _SHORTEST_PAUSE = 1.0
 RATE_LIMIT_WINDOW = 60.0
 """Seconds over which vendors count requests."""
-JITTER = random.SystemRandom()
-"""Spreads retries and polls. One for all, since each takes 2.5 kB; forks of a process do not wait alike."""
+JITTER = random.Random()  # noqa: S311 - spreads, guards nothing
+"""Spreads retries and polls. One for all, since each takes 2.5 kB."""
+# Forks of a process must not wait alike. Not where there are no forks.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=JITTER.seed)
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:

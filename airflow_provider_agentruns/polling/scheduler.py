@@ -21,7 +21,6 @@ from airflow_provider_agentruns.client.settings import ClientSettings
 from airflow_provider_agentruns.polling.budget import PollBudget
 from airflow_provider_agentruns.polling.clients import Clients
 from airflow_provider_agentruns.polling.durations import RunDurations
-from airflow_provider_agentruns.polling.event_loops import OnePerLoop
 from airflow_provider_agentruns.polling.listings import Listings
 from airflow_provider_agentruns.polling.metrics import Emit, PollMetrics
 from airflow_provider_agentruns.polling.order import WaitingRuns
@@ -37,8 +36,6 @@ log = logging.getLogger(__name__)
 _SLACK = 0.05
 # A key that is refused is looked up again for all runs that wait under it, but not more often than that.
 _RESOLVED_TOGETHER = 60.0
-# What is remembered of keys that no run waits under any more is let go beyond so many.
-_MOST_KEYS = 64
 
 Clock = Callable[[], float]
 
@@ -47,8 +44,8 @@ class PollScheduler:
     """
     Poll all runs that wait under one API key.
 
-    Get one from :func:`scheduler_for`. Timers, tasks and sockets live from the first waiting run to the last;
-    what was learned of the key's budget and its agents' durations stays.
+    There is one for each key and event loop, see :mod:`scheduler_registry`. Timers, tasks and sockets live
+    from the first waiting run to the last; what was learned of the key's budget and its agents stays.
 
     :param clock: monotonic seconds.
     :param wall_clock: seconds since the epoch.
@@ -302,24 +299,3 @@ class PollScheduler:
 
     def _resume(self, failed_since: float) -> None:
         self._runs.resume(failed_since, self._clock(), self._rng)
-
-
-_schedulers: OnePerLoop[dict[tuple[str, str], PollScheduler]] = OnePerLoop(dict)
-
-
-def scheduler_for(settings: ClientSettings, *, emit: Emit | None = None) -> PollScheduler:
-    """
-    Return the scheduler of a key in the running event loop.
-
-    :param settings: connections with the same URL and key share one scheduler.
-    :param emit: takes its metrics, if the scheduler is new.
-    """
-    of_loop = _schedulers.here()
-    if settings.credential not in of_loop:
-        if len(of_loop) >= _MOST_KEYS:
-            for credential in [key for key, scheduler in of_loop.items() if scheduler.is_idle]:
-                del of_loop[credential]
-        of_loop[settings.credential] = PollScheduler(
-            settings, clock=asyncio.get_running_loop().time, emit=emit
-        )
-    return of_loop[settings.credential]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import random
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,6 +18,7 @@ from airflow_provider_agentruns.client.exceptions import (
     ServerError,
 )
 from airflow_provider_agentruns.client.retry import (
+    JITTER,
     MAX_RETRY_AFTER,
     ON_WORKER,
     ONCE,
@@ -113,3 +115,15 @@ def test_after_a_429_the_key_rests_as_asked_or_until_the_window_is_over() -> Non
 
 def test_a_retry_after_of_nothing_makes_no_storm() -> None:
     assert rate_limit_pause(_rate_limit(0.0), RNG) >= 1.0
+
+
+def test_forks_of_a_process_do_not_wait_alike() -> None:
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(write_end, str(JITTER.random()).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert float(os.read(read_end, 100)) != JITTER.random()
+    os.close(read_end)
+    os.close(write_end)

@@ -21,7 +21,8 @@ from airflow_provider_agentruns.connection_cache import _caches, connection_cach
 from airflow_provider_agentruns.polling.clients import Clients
 from airflow_provider_agentruns.polling.order import WaitingRuns
 from airflow_provider_agentruns.polling.poller import Decision, Note, Outcome, RunPoller
-from airflow_provider_agentruns.polling.scheduler import PollScheduler, _schedulers, scheduler_for
+from airflow_provider_agentruns.polling.scheduler import PollScheduler
+from airflow_provider_agentruns.polling.scheduler_registry import _schedulers, scheduler_for
 from airflow_provider_agentruns.simulator import Simulator
 from airflow_provider_agentruns.vendors.registry import get_adapter
 

@@ -42,6 +42,22 @@ def _round(count: int) -> float:
     return count * 60.0 / PER_MINUTE
 
 
+def _let_wait(
+    vendor: SimulatedVendor, monkeypatch: Monkey, count: int, *, seconds: float, lists: bool = False
+) -> None:
+    """Let so many runs wait for so long."""
+    vendor.install(monkeypatch)
+
+    async def main() -> None:
+        bench = Bench(vendor)
+        for run_id in _ids(count):
+            bench.watch(run_id, bulk=vendor.bulk() if lists else None)
+        await asyncio.sleep(seconds)
+        await bench.close()
+
+    simulate(main())
+
+
 @pytest.mark.parametrize(("count", "bad"), [(40, 12), (40, 20), (300, 100)])
 def test_runs_that_fail_for_reasons_of_their_own_do_not_stop_the_others(
     count: int, bad: int, monkeypatch: Monkey
@@ -51,16 +67,7 @@ def test_runs_that_fail_for_reasons_of_their_own_do_not_stop_the_others(
     vendor = SimulatedVendor(
         lambda run_id: ServerError("500", status_code=500) if run_id in bad_ids else going_on(run_id)
     )
-    vendor.install(monkeypatch)
-
-    async def main() -> None:
-        bench = Bench(vendor)
-        for run_id in _ids(count):
-            bench.watch(run_id)
-        await asyncio.sleep(HALF_AN_HOUR)
-        await bench.close()
-
-    simulate(main())
+    _let_wait(vendor, monkeypatch, count, seconds=HALF_AN_HOUR)
     gaps = [vendor.longest_gap(run_id, HALF_AN_HOUR) for run_id in _ids(count)[bad:]]
     assert max(gaps) <= 3 * _round(count) + 60
     polls = vendor.polls()
@@ -72,16 +79,7 @@ def test_an_outage_gets_a_handful_of_probes_and_all_runs_go_on_after_it(monkeypa
     vendor = SimulatedVendor(
         lambda run_id: APIConnectionError("away") if int(now()) in away else going_on(run_id)
     )
-    vendor.install(monkeypatch)
-
-    async def main() -> None:
-        bench = Bench(vendor)
-        for run_id in _ids(400):
-            bench.watch(run_id)
-        await asyncio.sleep(3000)
-        await bench.close()
-
-    simulate(main())
+    _let_wait(vendor, monkeypatch, 400, seconds=3000)
     assert sum(at // 1 in away for at, _ in vendor.sent) <= 50
     assert set(vendor.polls(since=1230)) == set(_ids(400))
 
@@ -95,16 +93,7 @@ def test_no_minute_holds_more_than_the_budget_whatever_happens(monkeypatch: Monk
         return going_on(run_id)
 
     vendor = SimulatedVendor(answer)
-    vendor.install(monkeypatch)
-
-    async def main() -> None:
-        bench = Bench(vendor)
-        for run_id in _ids(100):
-            bench.watch(run_id, bulk=vendor.bulk())
-        await asyncio.sleep(HALF_AN_HOUR)
-        await bench.close()
-
-    simulate(main())
+    _let_wait(vendor, monkeypatch, 100, seconds=HALF_AN_HOUR, lists=True)
     times = [at for at, _ in vendor.sent]
     assert all(later - earlier >= 60 for earlier, later in zip(times, times[PER_MINUTE:], strict=False))
 
@@ -119,47 +108,20 @@ def test_runs_that_listings_always_show_as_changed_do_not_starve_the_others(
         return Listing({run_id: str(now()) for run_id in _ids(restless)})
 
     vendor = SimulatedVendor(going_on, listing)
-    vendor.install(monkeypatch)
-
-    async def main() -> None:
-        bench = Bench(vendor)
-        for run_id in _ids(100):
-            bench.watch(run_id, bulk=vendor.bulk())
-        await asyncio.sleep(HALF_AN_HOUR)
-        await bench.close()
-
-    simulate(main())
+    _let_wait(vendor, monkeypatch, 100, seconds=HALF_AN_HOUR, lists=True)
     # Half of the polls are listings.
     assert max(vendor.longest_gap(run_id, HALF_AN_HOUR) for run_id in _ids(100)) <= 3 * 2 * _round(100)
 
 
 def test_a_listing_that_is_stale_does_not_hide_an_end_for_ever(monkeypatch: Monkey) -> None:
     vendor = SimulatedVendor(going_on, lambda ids, _since: Listing({}, frozenset(ids)))
-    vendor.install(monkeypatch)
-
-    async def main() -> None:
-        bench = Bench(vendor)
-        for run_id in _ids(100):
-            bench.watch(run_id, bulk=vendor.bulk())
-        await asyncio.sleep(HALF_AN_HOUR)
-        await bench.close()
-
-    simulate(main())
+    _let_wait(vendor, monkeypatch, 100, seconds=HALF_AN_HOUR, lists=True)
     assert max(vendor.longest_gap(run_id, HALF_AN_HOUR) for run_id in _ids(100)) <= 3 * 2 * _round(100)
 
 
 def test_a_vendor_that_limits_listings_more_than_polls_is_polled_singly(monkeypatch: Monkey) -> None:
     vendor = SimulatedVendor(going_on, lambda _ids, _since: RateLimitError("429", status_code=429))
-    vendor.install(monkeypatch)
-
-    async def main() -> None:
-        bench = Bench(vendor)
-        for run_id in _ids(50):
-            bench.watch(run_id, bulk=vendor.bulk())
-        await asyncio.sleep(HALF_AN_HOUR)
-        await bench.close()
-
-    simulate(main())
+    _let_wait(vendor, monkeypatch, 50, seconds=HALF_AN_HOUR, lists=True)
     assert sum(vendor.polls().values()) >= 0.25 * HALF_AN_HOUR / 60 * PER_MINUTE
 
 
