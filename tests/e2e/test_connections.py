@@ -71,4 +71,5 @@ def test_the_form_is_complete(airflow: StandaloneAirflow) -> None:
             "port",
             "url_schema",
         }
-        assert set(form["extra_fields"]) == {"timeout", "polls_per_minute", "verify", "proxy"}
+        of_vendor = {"bulk_polling"} if conn_type == "snorbe" else set()
+        assert set(form["extra_fields"]) == {"timeout", "polls_per_minute", "verify", "proxy"} | of_vendor
