@@ -251,7 +251,10 @@ class AgentRunOperator(RunResultBaseOperator):
         except AgentRunStartUncertain:
             raise
         except AgentRunException:
-            starts.forget()
+            try:
+                starts.forget()
+            except Exception:
+                self.log.exception("Nothing was started, but the record of the start could not be deleted")
             raise
         try:
             starts.started(record, run)

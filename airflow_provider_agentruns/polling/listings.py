@@ -88,7 +88,9 @@ class Listings:
         if not listed:
             return
         # Those that were answered came a way that works.
-        via = next((run for run in reversed(listed) if run.was_seen), next(iter(listed)))
+        via = next(
+            (run for run in reversed(listed) if run.was_seen and run.failed_at is None), next(iter(listed))
+        )
         sent, since = self._clock(), self._wall_clock()
         try:
             answer = await sender.send(self.call(listed[via], listed), via.settings)
@@ -140,8 +142,9 @@ class Listings:
         self._tells_all = all(run.poller.ref.run_id in told for run in self._named)
         self._not_before = sent + answer.size / _BYTES_PER_SECOND
         # A poll that is on its way may bring an older answer: a later listing has to tell again.
+        # So has one of which a hint came too soon after a poll that failed or found nothing.
         for run in self._named:
-            if run.poll is None:
+            if run.poll is None and now >= run.hints_from:
                 run.listed_before, run.listed = self._since, since
         for run in [run for run in listed if run.poll is None]:
             run_id = run.poller.ref.run_id

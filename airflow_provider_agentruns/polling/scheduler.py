@@ -127,6 +127,7 @@ class PollScheduler:
             return await run.finished
         finally:
             self._runs.remove(run)
+            self._listed.pop(run, None)
             # A task, and shielded: should we be cancelled once more, it is done all the same.
             closing = asyncio.create_task(self._leave(run))
             self._closing.add(closing)
@@ -142,7 +143,6 @@ class PollScheduler:
         self._wakeup.within(max(_SLACK, run.not_before - self._clock()))
 
     async def _leave(self, run: WaitingRun) -> None:
-        self._listed.pop(run, None)
         self._budgets[run.settings.polls_per_minute] -= 1
         self._budgets += Counter()
         if self._budgets:
