@@ -136,6 +136,20 @@ class AgentRunHook(BaseHook):
         call = self.adapter.result(run) if run.status.is_terminal else None
         return self._send(call) if call else run
 
+    def cancel(self, run_id: str, run_kind: str | None = None) -> bool:
+        """
+        Cancel a run.
+
+        :return: whether that was asked for; False where the vendor documents no way to.
+        :raises InvalidInputError: no run can have this id.
+        :raises APIError: the vendor refused, or could not be reached.
+        """
+        call = self.adapter.cancel(self.ref(run_id, run_kind))
+        if call is None:
+            return False
+        self._send(call)
+        return True
+
     def wait(
         self,
         poller: RunPoller,

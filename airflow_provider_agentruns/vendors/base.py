@@ -129,6 +129,14 @@ class VendorAdapter(ABC):
         """
         return None
 
+    def cancel(self, ref: RunRef) -> Call[None] | None:
+        """
+        Build the call that cancels a run; one that has ended already is no error.
+
+        :return: None where the vendor documents no such call.
+        """
+        return None
+
     def ref(self, run_id: object, kind: str | None = None) -> RunRef:
         """
         Return what identifies a run of this vendor.

@@ -26,7 +26,8 @@ from airflow_provider_agentruns.operators import AgentRunResultOperator
 from airflow_provider_agentruns.polling.poller import Decision, RunPoller
 from airflow_provider_agentruns.sensors import AgentRunSensor
 from airflow_provider_agentruns.simulator import Simulator
-from airflow_provider_agentruns.triggers import AgentRunTrigger, _emit
+from airflow_provider_agentruns.triggers import AgentRunTrigger
+from airflow_provider_agentruns.vendor_trigger import _emit
 
 from .task_runs import MODES, Outcome, TaskInstance, run_task
 
@@ -174,7 +175,7 @@ def test_a_trigger_says_which_runs_last_alike() -> None:
 def test_a_trigger_never_raises_but_tells_what_is_wrong(
     connection: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_agentruns.triggers._CONNECTION_GRACE", 0.0)
+    monkeypatch.setattr("airflow_provider_agentruns.vendor_trigger._CONNECTION_GRACE", 0.0)
     if connection:
         monkeypatch.setenv("AIRFLOW_CONN_ODD", json.dumps({"conn_type": "snorbe", "extra": connection}))
     payload = _fire(AgentRunTrigger(conn_id="odd", run_id="r1", end_time=time.time() + 5))
@@ -203,7 +204,7 @@ def test_a_connection_that_cannot_be_looked_up_for_a_moment_does_not_end_the_wai
         return await aget_vendor_connection(conn_id)
 
     monkeypatch.setattr("airflow_provider_agentruns.connection_cache.aget_vendor_connection", look_up)
-    monkeypatch.setattr("airflow_provider_agentruns.triggers._LONGEST_CONNECTION_BACKOFF", 0.01)
+    monkeypatch.setattr("airflow_provider_agentruns.vendor_trigger._LONGEST_CONNECTION_BACKOFF", 0.01)
     run_id = simulator.create_run("snorbe", duration=0)
     trigger = AgentRunTrigger(conn_id=connections["snorbe"], run_id=run_id, end_time=time.time() + 20)
     assert _fire(trigger)["outcome"] == "ended"
@@ -213,7 +214,7 @@ def test_a_connection_that_cannot_be_looked_up_for_a_moment_does_not_end_the_wai
 def test_a_connection_that_stays_away_ends_the_wait_at_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("airflow_provider_agentruns.triggers._LAST_POLL", 0.1)
+    monkeypatch.setattr("airflow_provider_agentruns.vendor_trigger._LAST_POLL", 0.1)
     trigger = AgentRunTrigger(conn_id="no_such", run_id="r1", end_time=time.time() + 0.2)
     assert _fire(trigger)["outcome"] == "timed_out"
 
@@ -332,7 +333,7 @@ async def test_a_cancelled_trigger_leaves_no_task_and_no_socket(
 def test_a_pause_of_the_key_does_not_outlast_the_deadline(
     simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_agentruns.triggers._LAST_POLL", 0.2)
+    monkeypatch.setattr("airflow_provider_agentruns.vendor_trigger._LAST_POLL", 0.2)
     simulator.add_fault("rate_limit", retry_after=3000)
     outcome = _wait(connections["snorbe"], simulator.create_run("snorbe"), "deferred", timeout=0.5)
     assert isinstance(outcome.error, AgentRunTimeout)
