@@ -275,7 +275,7 @@ async def test_a_look_up_that_fails_for_many_costs_no_more_memory_than_for_one(
 
 
 def test_metrics_of_the_polls_are_airflows(mocker: MockerFixture) -> None:
-    stats = mocker.patch("airflow_provider_agentruns.triggers.Stats")
+    stats = mocker.patch("airflow_provider_agentruns.vendor_trigger.Stats")
     _emit("polls", 38, {"key": "k", "result": "answered"})
     _emit("waiting_runs", 7, {"key": "k"})
     stats.incr.assert_called_once_with("agentruns.polls", 38, tags={"key": "k", "result": "answered"})
