@@ -9,8 +9,10 @@ What a task fails with. Each error names the run and the connection.
         ├── AgentRunCancelled      the run was cancelled
         ├── AgentRunRefused        the vendor does not let us see or start it
         ├── AgentRunTimeout        the deadline passed
+        │   └── AgentRunStalled    the vendor showed no change of the run for too long
         └── AgentRunUnreadable     starting, waiting or reading the result went wrong
-            └── AgentRunStartUncertain    the answer to a start was lost; not retried
+            ├── AgentRunRateLimited       the vendor takes no start now, but will later
+            └── AgentRunStartUncertain    whether a run was started is not known; not retried
 
 Sensors raise variants of the first three that are also ``AirflowFailException``: a run that has ended
 stays so, and retrying would only ask again.
@@ -53,12 +55,28 @@ class AgentRunTimeout(AgentRunException):
     """The run had not ended when the deadline passed."""
 
 
+class AgentRunStalled(AgentRunTimeout):
+    """The vendor showed no change of the run for longer than the stall timeout."""
+
+
 class AgentRunUnreadable(AgentRunException):
     """Starting or waiting for the run, or reading its result, went wrong; how it stands is not known."""
 
 
+class AgentRunRateLimited(AgentRunUnreadable):
+    """
+    The vendor took no start because of its rate limit; nothing was started.
+
+    :param retry_after: seconds after which the vendor wants to be asked again, if it said so.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class AgentRunStartUncertain(AgentRunUnreadable, AirflowFailException):
-    """The answer to a start was lost: a retry could start, and pay for, a second run."""
+    """Whether a run was started is not known: a retry could start, and pay for, a second one."""
 
 
 class SensedRunFailed(AgentRunFailed, AirflowFailException):

@@ -18,16 +18,27 @@ from airflow_provider_agentruns.client.exceptions import (
     AuthenticationError,
     InvalidInputError,
     PermissionDeniedError,
+    ResponseFormatError,
 )
 from airflow_provider_agentruns.client.models import Agent, Run, RunRef
 from airflow_provider_agentruns.client.retry import ONCE
 from airflow_provider_agentruns.connections import VendorConnection, get_vendor_connection
 from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
-from airflow_provider_agentruns.vendors.base import StartRequest, VendorAdapter
+from airflow_provider_agentruns.vendors.base import AcceptedStart, StartRequest, VendorAdapter
 from airflow_provider_agentruns.vendors.flowyble import FlowybleAdapter
 from airflow_provider_agentruns.vendors.snorbe import SnorbeAdapter
 
 T = TypeVar("T")
+
+# Of accepted starts to look through for one.
+_MOST_PAGES = 20
+
+
+def _start_request(what: dict[str, Any]) -> StartRequest:
+    try:
+        return StartRequest(**{**what, "options": what.get("options") or {}})
+    except ValidationError as error:
+        raise InvalidInputError(describe(error)) from None
 
 
 class AgentRunHook(BaseHook):
@@ -101,13 +112,42 @@ class AgentRunHook(BaseHook):
         :raises InvalidInputError: the input cannot be right; nothing was sent.
         :raises APIError: the vendor refused, or could not be reached.
         """
-        try:
-            start_request = StartRequest(
-                agent_id=agent_id, message=message, tool_id=tool_id, inputs=inputs, options=options or {}
+        return self._send(
+            self.start_call(
+                agent_id=agent_id, message=message, tool_id=tool_id, inputs=inputs, options=options
             )
-        except ValidationError as error:
-            raise InvalidInputError(describe(error)) from None
-        return self._send(self.adapter.start(start_request))
+        )
+
+    def start_call(self, **what: Any) -> Call[Run]:
+        """
+        Return what :meth:`start` would send.
+
+        :param what: as :meth:`start` takes it.
+        :raises InvalidInputError: the input cannot be right.
+        """
+        return self.adapter.start(_start_request(what))
+
+    def accepted_starts(self, *, since: float, **what: Any) -> list[AcceptedStart] | None:
+        """
+        Look for starts of the same input that the vendor has accepted.
+
+        :param since: seconds since the epoch, by the vendor's clock.
+        :param what: as :meth:`start` takes it.
+        :return: newest first; None where the vendor documents no way to look.
+        :raises APIError: the vendor refused, could not be reached, or lists too much to look through.
+        """
+        found: list[AcceptedStart] = []
+        cursor: str | None = None
+        for _ in range(_MOST_PAGES):
+            call = self.adapter.accepted_starts(_start_request(what), since, cursor)
+            if call is None:
+                return None
+            page = self._send(call)
+            found += page.starts
+            if page.cursor is None:
+                return found
+            cursor = page.cursor
+        raise ResponseFormatError(f"the start was not found on {_MOST_PAGES} pages, and there are more")
 
     def get_status(self, run_id: str, run_kind: str | None = None) -> Run:
         """
@@ -117,6 +157,17 @@ class AgentRunHook(BaseHook):
         :raises APIError: the vendor refused, or could not be reached.
         """
         return self._send(self.adapter.status(self.ref(run_id, run_kind)))
+
+    def peek(self, run_id: str, run_kind: str | None = None) -> Run | None:
+        """
+        Ask how a run stands, once and without sending again what goes wrong.
+
+        :return: None if that cannot be told now.
+        """
+        try:
+            return self._polling_client.send(self.adapter.status(self.ref(run_id, run_kind)))
+        except (AgentRunsError, AirflowNotFoundException):
+            return None
 
     def get_result(self, run_id: str, run_kind: str | None = None) -> Run:
         """

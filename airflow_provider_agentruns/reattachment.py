@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, Protocol
@@ -11,12 +12,17 @@ from typing import Any, Literal, NamedTuple, Protocol
 from airflow.providers.common.compat.sdk import Context
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from airflow_provider_agentruns.client.calls import Request
 from airflow_provider_agentruns.client.models import Run, RunRef
 from airflow_provider_agentruns.exceptions import AgentRunUnreadable
 
 OnEarlierRun = Literal["reattach", "new"]
 
 _KEY = "agent_run_start"
+# Seconds between attempts to record a run. To lose it may cost another one.
+_PAUSES = (0.5, 2.0)
+
+log = logging.getLogger(__name__)
 
 
 class StartRecord(BaseModel):
@@ -26,8 +32,10 @@ class StartRecord(BaseModel):
     :param fingerprint: of what was to be started.
     :param try_number: the try that started it.
     :param max_tries: the task's bookkeeping at that time; a clear changes it, a retry does not.
+    :param clear_number: how often tasks of the dag run had been cleared by then, if Airflow told.
     :param asked_at: when the start was sent, seconds since the epoch.
     :param run_id: the run, None as long as the vendor's answer was not there.
+    :param is_surfaced: whether the task has succeeded with the run's result.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -35,10 +43,12 @@ class StartRecord(BaseModel):
     fingerprint: str
     try_number: int
     max_tries: int
+    clear_number: int | None = None
     asked_at: float
     run_id: str | None = None
     run_kind: str | None = None
     agent_id: str | None = None
+    is_surfaced: bool = False
 
     @property
     def ref(self) -> RunRef | None:
@@ -51,24 +61,28 @@ class Try(NamedTuple):
     Which try of a task this is.
 
     :param max_tries: the last try's number but one, as Airflow counts it.
+    :param clear_number: how often tasks of the dag run have been cleared, if Airflow tells.
     """
 
     number: int
     max_tries: int
+    clear_number: int | None = None
 
     @classmethod
     def of(cls, context: Context) -> Try:
         """Return the try that runs now."""
         ti: Any = context["ti"]
-        return cls(ti.try_number, ti.max_tries)
+        return cls(ti.try_number, ti.max_tries, getattr(context.get("dag_run"), "clear_number", None))
 
     def is_retry_of(self, record: StartRecord) -> bool:
         """
         Tell a retry, or the same try begun anew, from a clear.
 
         A clear lets the task have as many tries as at first, counted from the last one. Where that cannot be
-        seen, the number of a try beyond the last shows it.
+        seen, the number of a try beyond the last shows it, or that the task had succeeded.
         """
+        if record.is_surfaced and self.clear_number != record.clear_number:
+            return False
         same_round = self.max_tries == record.max_tries and self.number >= record.try_number
         return same_round and self.number <= self.max_tries + 1
 
@@ -107,9 +121,18 @@ def judge(
     return Earlier.RUN if record.run_id else Earlier.ANSWER_LOST
 
 
-def fingerprint_of(**inputs: Any) -> str:
-    """Return a digest that changes with any input; inputs are JSON data."""
-    text = json.dumps(inputs, sort_keys=True, default=repr)
+def fingerprint_of(conn_id: str, request: Request) -> str:
+    """
+    Return a digest of what is to be sent to a vendor; the order of a JSON object's names makes no difference.
+
+    :param request: of a start.
+    """
+    content = request.content or b""
+    try:
+        body = json.loads(content)
+    except ValueError:
+        body = content.hex()
+    text = json.dumps([conn_id, request.method, request.path, body], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -170,6 +193,7 @@ class StartLog:
             fingerprint=fingerprint,
             try_number=current.number,
             max_tries=current.max_tries,
+            clear_number=current.clear_number,
             asked_at=time.time(),
         )
         try:
@@ -182,10 +206,39 @@ class StartLog:
         return record
 
     def started(self, record: StartRecord, run: Run) -> None:
-        """Record what the vendor answered to the start. Raises whatever the store does."""
-        self._write(
-            record.model_copy(update={"run_id": run.run_id, "run_kind": run.kind, "agent_id": run.agent_id})
-        )
+        """
+        Record what the vendor answered to the start.
+
+        Not to be able to is logged: the run is there and paid for, so it is waited for all the same.
+        """
+        found = {"run_id": run.run_id, "run_kind": run.kind, "agent_id": run.agent_id}
+        for pause in (*_PAUSES, None):
+            try:
+                self._write(record.model_copy(update=found))
+            except Exception:
+                if pause is None:
+                    log.exception("Run %s could not be recorded: a retry would not find it", run.run_id)
+                else:
+                    time.sleep(pause)
+            else:
+                return
+
+    def ended(self, run_id: str, run_kind: str | None, *, is_surfaced: bool) -> None:
+        """
+        Record how a wait ended, and the run if that could not be recorded when it began. Errors are logged.
+
+        :param is_surfaced: whether the task succeeds with the run's result.
+        """
+        try:
+            record = self.read()
+            if record is None or record.run_id not in {None, run_id}:
+                return
+            found = {"run_id": run_id, "run_kind": run_kind, "is_surfaced": is_surfaced}
+            newer = record.model_copy(update=found)
+            if newer != record:
+                self._write(newer)
+        except Exception:
+            log.exception("How the wait for run %s ended could not be recorded", run_id)
 
     def forget(self) -> None:
         """Record that certainly nothing was started. Raises whatever the store does."""

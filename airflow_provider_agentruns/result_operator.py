@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowNotFoundException,
+    AirflowTaskTimeout,
     BaseOperator,
     Context,
 )
 
+from airflow_provider_agentruns.cancellation import GOES_ON
 from airflow_provider_agentruns.client.exceptions import AgentRunsError
-from airflow_provider_agentruns.client.models import Run, RunStatus
+from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.exceptions import (
     AgentRunCancelled,
-    AgentRunException,
     AgentRunFailed,
     AgentRunRefused,
+    AgentRunStalled,
     AgentRunTimeout,
     AgentRunUnreadable,
 )
@@ -32,12 +35,21 @@ from airflow_provider_agentruns.waiting import (
     RUN_ID_KEY,
     RUN_KEY,
     RunWait,
+    bounded,
+    cancel,
+    cancel_if_given_up,
     ended_by_airflow,
     look_again,
     push,
     read_event,
     seconds,
+    timed_out_in_airflow,
 )
+
+
+class _Waiting(NamedTuple):
+    ti: Any
+    wait: RunWait
 
 
 class RunResultBaseOperator(BaseOperator):
@@ -45,22 +57,32 @@ class RunResultBaseOperator(BaseOperator):
 
     ui_color: str = "#d9e8f5"
 
+    # A clear makes the task wait for the same run again.
+    _cancel_on_clear = False
+    _waiting: _Waiting | None = None
+
     def __init__(
         self,
         *,
         conn_id: str,
         poll_interval: float | timedelta,
         timeout: float | timedelta,
+        stall_timeout: float | timedelta | None,
         deferrable: bool,
         fail_on_error: bool,
+        cancel_on_kill: bool,
+        cancel_on_timeout: bool,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.conn_id = conn_id
         self.poll_interval = seconds("poll_interval", poll_interval)
         self.timeout = seconds("timeout", timeout)
+        self.stall_timeout = None if stall_timeout is None else seconds("stall_timeout", stall_timeout)
         self.deferrable = deferrable
         self.fail_on_error = fail_on_error
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
 
     @property
     def hook(self) -> AgentRunHook:
@@ -80,24 +102,56 @@ class RunResultBaseOperator(BaseOperator):
                 raise
             ti = context["ti"]
             run_id = ti.xcom_pull(task_ids=ti.task_id, key=RUN_ID_KEY, map_indexes=ti.map_index)
+            what = GOES_ON
+            if run_id and self.cancel_on_timeout and timed_out_in_airflow(next_kwargs):
+                what = cancel(self.hook, run_id, self._run_kind)
             raise AgentRunUnreadable(
-                f"Airflow ended the wait for run {run_id} (connection {self.conn_id!r}): {error}. "
-                "The run may go on at the vendor; AgentRunResultOperator can attach to it.",
+                f"Airflow ended the wait for run {run_id} (connection {self.conn_id!r}): {error}. {what}",
                 run_id=run_id,
             ) from error
+
+    def on_kill(self) -> None:
+        """Cancel the run that this worker waits for, if its task was marked or cleared."""
+        if self._waiting and self.cancel_on_kill:
+            cancel_if_given_up(self.hook, *self._waiting)
+
+    def new_wait(self, ref: RunRef, *, agent_id: str | None = None, not_found_until: float = 0.0) -> RunWait:
+        """
+        Return the wait for a run that begins now and ends after ``timeout`` or ``execution_timeout``.
+
+        :param not_found_until: until when "no such run" is taken for a run too young to be seen, seconds
+            since the epoch.
+        """
+        now = time.time()
+        return RunWait(
+            self.conn_id,
+            ref,
+            interval=self.poll_interval,
+            since=now,
+            end_time=now + bounded(self.timeout, self.execution_timeout),
+            not_found_until=not_found_until,
+            stall_timeout=self.stall_timeout,
+            agent_id=agent_id,
+            cancel_on_kill=self.cancel_on_kill,
+            cancel_on_clear=self._cancel_on_clear,
+        )
 
     def wait_for_result(self, context: Context, wait: RunWait) -> Any:
         """Wait, deferred or here, and surface the result."""
         if self.deferrable:
             wait.defer(self)
+        self._waiting = _Waiting(context["ti"], wait)
         event, run = wait.on_worker(self.hook)
+        self._waiting = None
         return self._conclude(context, event, run)
 
     def surface(self, context: Context, wait: RunWait, run: Run) -> Any:
         """Surface the result of a run that has ended already."""
-        decision = Decision(Outcome.ENDED, run=run)
-        event = AgentRunEvent.of(decision, run_id=run.run_id, run_kind=run.kind, end_time=wait.end_time)
-        return self._conclude(context, event, run)
+        return self._conclude(context, wait.event(Decision(Outcome.ENDED, run=run)), run)
+
+    @property
+    def _run_kind(self) -> str | None:
+        return None
 
     def _conclude(self, context: Context, event: AgentRunEvent, run: Run | None = None) -> Any:
         """Surface the result of a run, or fail as it did."""
@@ -109,14 +163,10 @@ class RunResultBaseOperator(BaseOperator):
             if time.time() >= event.end_time:
                 self._fail(event.model_copy(update={"outcome": Outcome.TIMED_OUT}), run)
             self.log.info("Run %s goes on (status %s); waiting again", run.run_id, run.status)
-            wait = RunWait(
-                self.conn_id,
-                run.ref,
-                interval=self.poll_interval,
-                end_time=event.end_time,
-                agent_id=run.agent_id,
+            wait = self.new_wait(run.ref, agent_id=run.agent_id)
+            return self.wait_for_result(
+                context, replace(wait, since=event.since or wait.since, end_time=event.end_time)
             )
-            return self.wait_for_result(context, wait)
         push(context, RUN_KEY, run.summary())
         if run.status is RunStatus.SUCCEEDED:
             self.log.info("Run %s succeeded", run.run_id)
@@ -138,7 +188,7 @@ class RunResultBaseOperator(BaseOperator):
         hook = self.hook
         try:
             return hook.complete(run or hook.get_status(event.run_id, event.run_kind))
-        except (AgentRunsError, AirflowNotFoundException) as error:
+        except (AgentRunsError, AirflowNotFoundException, AirflowTaskTimeout) as error:
             raise AgentRunUnreadable(
                 f"{event.subject(self.conn_id)} ended, but its result could not be read: {error}. "
                 "AgentRunResultOperator can read it later.",
@@ -148,21 +198,23 @@ class RunResultBaseOperator(BaseOperator):
 
     def _fail(self, event: AgentRunEvent, run: Run | None) -> NoReturn:
         subject = event.subject(self.conn_id)
-        error: AgentRunException
+        if event.outcome in {Outcome.TIMED_OUT, Outcome.STALLED}:
+            raise self._too_late(event, run)
+        if event.outcome is Outcome.REFUSED:
+            raise AgentRunRefused(f"{subject}: {event.error}", run_id=event.run_id, run=run)
+        raise AgentRunUnreadable(
+            f"{subject}: waiting broke off ({event.error}); see the trigger's log. {GOES_ON}",
+            run_id=event.run_id,
+            run=run,
+        )
+
+    def _too_late(self, event: AgentRunEvent, run: Run | None) -> AgentRunTimeout:
+        what = cancel(self.hook, event.run_id, event.run_kind) if self.cancel_on_timeout else GOES_ON
+        text = f"{event.subject(self.conn_id)} had not ended after {event.elapsed(time.time())}"
         if event.outcome is Outcome.TIMED_OUT:
-            error = AgentRunTimeout(
-                f"{subject} had not ended after {self.timeout:g} s. It may go on at the vendor; "
-                "AgentRunResultOperator can attach to it.",
-                run_id=event.run_id,
-                run=run,
-            )
-        elif event.outcome is Outcome.REFUSED:
-            error = AgentRunRefused(f"{subject}: {event.error}", run_id=event.run_id, run=run)
-        else:
-            error = AgentRunUnreadable(
-                f"{subject}: waiting broke off ({event.error}); see the trigger's log. "
-                "The run may go on at the vendor; AgentRunResultOperator can attach to it.",
-                run_id=event.run_id,
-                run=run,
-            )
-        raise error
+            return AgentRunTimeout(f"{text}. {what}", run_id=event.run_id, run=run)
+        return AgentRunStalled(
+            f"{text}, and has shown no change at the vendor for {self.stall_timeout:g} s. {what}",
+            run_id=event.run_id,
+            run=run,
+        )

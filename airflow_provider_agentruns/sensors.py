@@ -31,6 +31,7 @@ from airflow_provider_agentruns.waiting import (
     DEFAULT_INTERVAL,
     RUN_ID_KEY,
     RunWait,
+    bounded,
     ended_by_airflow,
     look_again,
     push,
@@ -47,7 +48,8 @@ class AgentRunSensor(BaseSensorOperator):
     :param run_id: the run. (templated)
     :param run_kind: ``agent`` or ``tool`` where the vendor tells them apart. (templated)
     :param poke_interval: seconds or timedelta between polls, as far as the key's budget allows.
-    :param timeout: seconds or timedelta to wait at most.
+    :param timeout: seconds or timedelta to wait at most; a shorter ``execution_timeout`` counts as well.
+    :param stall_timeout: seconds or timedelta after which to give up a run that shows no change.
     :param deferrable: whether to wait in the triggerer, holding no worker.
     :param soft_fail: whether a failure skips the task instead.
     """
@@ -62,6 +64,7 @@ class AgentRunSensor(BaseSensorOperator):
         run_id: str,
         run_kind: str | None = None,
         poke_interval: float | timedelta = DEFAULT_INTERVAL,
+        stall_timeout: float | timedelta | None = None,
         deferrable: bool = DEFAULT_DEFERRABLE,
         **kwargs: Any,
     ) -> None:
@@ -69,6 +72,7 @@ class AgentRunSensor(BaseSensorOperator):
         self.conn_id = conn_id
         self.run_id = run_id
         self.run_kind = run_kind
+        self.stall_timeout = None if stall_timeout is None else seconds("stall_timeout", stall_timeout)
         self.deferrable = deferrable
         self._hook: AgentRunHook | None = None
         self._poller: RunPoller | None = None
@@ -87,11 +91,10 @@ class AgentRunSensor(BaseSensorOperator):
         ref = self._ref()
         push(context, RUN_ID_KEY, ref.run_id)
         self.log.info("Waiting for run %s (connection %r)", ref.run_id, self.conn_id)
-        wait = RunWait(self.conn_id, ref, interval=self.poke_interval, end_time=time.time() + self.timeout)
         if self.deferrable:
-            wait.defer(self)
+            self._wait(ref).defer(self)
         # The base class keeps the time in these modes, across reschedules too.
-        self._poller = RunPoller(ref, interval=self.poke_interval, end_time=float("inf"))
+        self._poller = self._new_poller(ref)
         try:
             return super().execute(context)
         except AirflowSensorTimeout as error:
@@ -101,12 +104,12 @@ class AgentRunSensor(BaseSensorOperator):
     def poke(self, context: Context) -> bool:
         """Ask once how the run stands."""
         if self._poller is None:
-            self._poller = RunPoller(self._ref(), interval=self.poke_interval, end_time=float("inf"))
+            self._poller = self._new_poller(self._ref())
         decision = self.hook.poll(self._poller)
         if decision.resolve_connection:
             decision = self.hook.poll(self._poller)
         ref = self._poller.ref
-        event = AgentRunEvent.of(decision, run_id=ref.run_id, run_kind=ref.kind, end_time=0.0)
+        event = AgentRunEvent.of(decision, run_id=ref.run_id, run_kind=ref.kind, since=0.0, end_time=0.0)
         self._last_event = event
         self._pause = decision.wait
         if decision.outcome is None:
@@ -135,6 +138,22 @@ class AgentRunSensor(BaseSensorOperator):
             )
         return super().resume_execution(next_method, next_kwargs, context)
 
+    def _wait(self, ref: RunRef) -> RunWait:
+        now = time.time()
+        return RunWait(
+            self.conn_id,
+            ref,
+            interval=self.poke_interval,
+            since=now,
+            end_time=now + bounded(self.timeout, self.execution_timeout),
+            stall_timeout=self.stall_timeout,
+        )
+
+    def _new_poller(self, ref: RunRef) -> RunPoller:
+        return RunPoller(
+            ref, interval=self.poke_interval, end_time=float("inf"), stall_timeout=self.stall_timeout
+        )
+
     def _ref(self) -> RunRef:
         try:
             return self.hook.ref(self.run_id, self.run_kind)
@@ -155,8 +174,11 @@ class AgentRunSensor(BaseSensorOperator):
                 f"{subject} {event.status}: {self._reason(event, run)}", run_id=event.run_id, run=run
             )
         if event.outcome is Outcome.TIMED_OUT:
+            elapsed = event.elapsed(time.time())
+            raise AirflowSensorTimeout(f"{subject} had not ended after {elapsed}; it may go on at the vendor")
+        if event.outcome is Outcome.STALLED:
             raise AirflowSensorTimeout(
-                f"{subject} had not ended after {self.timeout:g} s; it may go on at the vendor"
+                f"{subject} has shown no change for {self.stall_timeout:g} s; it may go on at the vendor"
             )
         if event.outcome is Outcome.REFUSED:
             raise SensedRunRefused(f"{subject}: {event.error}", run_id=event.run_id, run=run)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any, Self
 
 from airflow.triggers.base import TriggerEvent
 from pydantic import BaseModel, ConfigDict
 
+from airflow_provider_agentruns.cancellation import is_given_up
 from airflow_provider_agentruns.client.models import RunRef, RunStatus
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
@@ -21,6 +23,7 @@ class AgentRunEvent(BaseModel):
     Airflow logs every event whole and stores it in its database.
 
     :param status: the run's status as last seen, None if it was never seen.
+    :param since: when the wait began, seconds since the epoch; 0 if that is not known.
     :param end_time: the wait's deadline, seconds since the epoch.
     :param error: why the vendor refused, or what broke; one line.
     """
@@ -32,11 +35,14 @@ class AgentRunEvent(BaseModel):
     run_kind: str | None
     status: RunStatus | None = None
     raw_status: str | None = None
+    since: float = 0.0
     end_time: float
     error: str | None = None
 
     @classmethod
-    def of(cls, decision: Decision, *, run_id: str, run_kind: str | None, end_time: float) -> Self:
+    def of(
+        cls, decision: Decision, *, run_id: str, run_kind: str | None, since: float, end_time: float
+    ) -> Self:
         """
         Return the event for the decision that ended a wait.
 
@@ -48,6 +54,7 @@ class AgentRunEvent(BaseModel):
             run_kind=run_kind,
             status=decision.run.status if decision.run else None,
             raw_status=decision.run.raw_status if decision.run else None,
+            since=since,
             end_time=end_time,
             error=one_line(str(decision.error)) if decision.error else None,
         )
@@ -56,6 +63,14 @@ class AgentRunEvent(BaseModel):
         """Return the beginning of a sentence that says which run, and how it was last seen."""
         status = f"last status {self.status}, vendor {self.raw_status!r}" if self.status else "never seen"
         return f"Run {self.run_id} (connection {conn_id!r}, {status})"
+
+    def elapsed(self, now: float) -> str:
+        """
+        Return for how long this try has waited.
+
+        :param now: seconds since the epoch.
+        """
+        return f"{now - self.since:.0f} s" if self.since else "the time given"
 
 
 class AgentRunTrigger(VendorTrigger):
@@ -73,6 +88,10 @@ class AgentRunTrigger(VendorTrigger):
     :param poll_from: when to poll first, seconds since the epoch.
     :param not_found_until: until when "no such run" is taken for a run too young to be seen, seconds
         since the epoch.
+    :param since: when the wait began, seconds since the epoch.
+    :param stall_timeout: seconds without a change at the vendor after which to give up.
+    :param cancel_on_kill: whether to cancel the run when the task is killed.
+    :param cancel_on_clear: whether a clear counts as a kill: the task will not go on with this run.
     """
 
     def __init__(
@@ -86,6 +105,10 @@ class AgentRunTrigger(VendorTrigger):
         poll_interval: float = 5.0,
         poll_from: float = 0.0,
         not_found_until: float = 0.0,
+        since: float = 0.0,
+        stall_timeout: float | None = None,
+        cancel_on_kill: bool = False,
+        cancel_on_clear: bool = False,
     ) -> None:
         super().__init__(conn_id=conn_id)
         self.run_id = run_id
@@ -95,6 +118,10 @@ class AgentRunTrigger(VendorTrigger):
         self.end_time = end_time
         self.poll_from = poll_from
         self.not_found_until = not_found_until
+        self.since = since
+        self.stall_timeout = stall_timeout
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_clear = cancel_on_clear
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, which Airflow stores in its database."""
@@ -109,6 +136,10 @@ class AgentRunTrigger(VendorTrigger):
                 "end_time": self.end_time,
                 "poll_from": self.poll_from,
                 "not_found_until": self.not_found_until,
+                "since": self.since,
+                "stall_timeout": self.stall_timeout,
+                "cancel_on_kill": self.cancel_on_kill,
+                "cancel_on_clear": self.cancel_on_clear,
             },
         )
 
@@ -122,8 +153,29 @@ class AgentRunTrigger(VendorTrigger):
             poll_from=self.poll_from,
             label=self._label(),
         )
-        event = AgentRunEvent.of(decision, run_id=self.run_id, run_kind=self.run_kind, end_time=self.end_time)
+        event = AgentRunEvent.of(
+            decision, run_id=self.run_id, run_kind=self.run_kind, since=self.since, end_time=self.end_time
+        )
         yield TriggerEvent(event.model_dump(mode="json"))
+
+    async def on_kill(self) -> None:
+        """
+        Cancel the run if its task was marked failed or successful, or cleared to start anew.
+
+        Airflow calls this also when another triggerer has taken the wait over, so the task's state decides.
+        Where that cannot be told, the run is left alone.
+        """
+        if not self.cancel_on_kill or time.time() >= self.end_time:
+            return
+        subject = f"Run {self.run_id} (connection {self.conn_id!r})"
+        try:
+            if not is_given_up(await self.task_state(), cancel_on_clear=self.cancel_on_clear):
+                self.log.info("%s is left alone: its task still waits for it", subject)
+                return
+        except Exception:
+            self.log.exception("%s is left alone: whether its task still waits for it is not known", subject)
+            return
+        self.log.warning("%s: its task was ended. %s", subject, await self.cancel(self.run_id, self.run_kind))
 
     def _poller(self, ref: RunRef) -> RunPoller:
         return RunPoller(
@@ -131,6 +183,7 @@ class AgentRunTrigger(VendorTrigger):
             interval=self.poll_interval,
             end_time=self.end_time,
             not_found_until=self.not_found_until,
+            stall_timeout=self.stall_timeout,
         )
 
     def _label(self) -> str:

@@ -9,6 +9,12 @@ from collections.abc import Callable
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, Stats
 from airflow.triggers.base import BaseTrigger
 
+from airflow_provider_agentruns.cancellation import (
+    CANCELLED,
+    no_way_to_cancel,
+    not_cancelled,
+    state_of_task,
+)
 from airflow_provider_agentruns.client.exceptions import AgentRunsError
 from airflow_provider_agentruns.client.models import RunRef
 from airflow_provider_agentruns.client.retry import JITTER, backoff
@@ -87,6 +93,44 @@ class VendorTrigger(BaseTrigger):
         except Exception as error:
             self.log.exception("%s: waiting broke off; the run goes on at the vendor", subject)
             return Decision(Outcome.BROKEN, error=AgentRunsError(type(error).__name__))
+
+    async def cancel(self, run_id: str, run_kind: str | None) -> str:
+        """Cancel a run and return a sentence about what came of it. It does not raise what vendors cause."""
+        # Not at the top: aiohttp is imported in a triggerer only, and once a run is to be polled.
+        from airflow_provider_agentruns.client._async import AsyncClient  # noqa: PLC0415
+
+        try:
+            connection = (await connection_cache().get(self.conn_id)).connection
+            call = connection.adapter.cancel(connection.adapter.ref(run_id, run_kind))
+            if call is None:
+                return no_way_to_cancel(connection.adapter.display_name)
+            async with AsyncClient(connection.settings) as client:
+                await client.send(call)
+        except (AgentRunsError, AirflowNotFoundException) as error:
+            return not_cancelled(error)
+        return CANCELLED
+
+    async def task_state(self) -> str | None:
+        """
+        Ask Airflow for the state of the task that waits.
+
+        :raises LookupError: it does not tell.
+        """
+        # Not at the top: Airflow before 3.3, which never asks this, has it elsewhere.
+        from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult  # noqa: PLC0415
+        from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS  # noqa: PLC0415
+
+        ti = self.task_instance
+        if ti is None:
+            raise LookupError("the trigger belongs to no task")
+        answer = await SUPERVISOR_COMMS.asend(
+            GetTaskStates(
+                dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=[ti.task_id], map_index=ti.map_index
+            )
+        )
+        if not isinstance(answer, TaskStatesResult):
+            raise LookupError(f"Airflow answers {answer!r}")  # noqa: TRY004 - an answer, no argument
+        return state_of_task(answer.task_states, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
 
     def task_label(self) -> str:
         """Return what a task's runs are expected to have in common: how long they last."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,15 +12,23 @@ from typing import Any, NoReturn
 from airflow.providers.common.compat.sdk import (
     AirflowException,
     AirflowNotFoundException,
+    AirflowTaskTimeout,
     BaseOperator,
     Context,
     conf,
 )
 
+from airflow_provider_agentruns.cancellation import (
+    CANCELLED,
+    is_given_up,
+    no_way_to_cancel,
+    not_cancelled,
+    state_of_task,
+)
 from airflow_provider_agentruns.client.exceptions import AgentRunsError
 from airflow_provider_agentruns.client.models import Run, RunRef
 from airflow_provider_agentruns.hooks import AgentRunHook
-from airflow_provider_agentruns.polling.poller import Outcome, RunPoller
+from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
 from airflow_provider_agentruns.triggers import AgentRunEvent, AgentRunTrigger
 
 DEFAULT_INTERVAL = 5.0
@@ -35,6 +45,11 @@ _BACKSTOP = timedelta(minutes=10)
 _SUPERVISOR_NOTICES_EXIT = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
 _LONGEST_DURATION = 10 * 365 * 24 * 3600.0
 _AIRFLOW_FAILS_TASK = "__fail__"
+_AIRFLOW_TIMED_OUT = "Trigger timeout"
+# Airflow kills a process that has not ended five seconds after it was asked to.
+_KILL_GRACE = 4.5
+
+log = logging.getLogger(__name__)
 
 
 def seconds(name: str, value: float | timedelta) -> float:
@@ -52,24 +67,41 @@ def seconds(name: str, value: float | timedelta) -> float:
     return float(number)
 
 
+def bounded(timeout: float, execution_timeout: timedelta | None) -> float:
+    """
+    Return the shorter of both, in seconds. Airflow does not keep the second while a task is deferred.
+
+    :param timeout: seconds.
+    """
+    return min(timeout, execution_timeout.total_seconds()) if execution_timeout else timeout
+
+
 @dataclass(frozen=True, slots=True)
 class RunWait:
     """
     One wait for one run.
 
     :param interval: seconds between polls.
-    :param agent_id: whose run it is, where that is known.
+    :param since: when this try began to wait, seconds since the epoch.
     :param end_time: the deadline, seconds since the epoch.
     :param not_found_until: until when "no such run" is taken for a run too young to be seen, seconds
         since the epoch.
+    :param stall_timeout: seconds without a change at the vendor after which to give up.
+    :param agent_id: whose run it is, where that is known.
+    :param cancel_on_kill: whether to cancel the run when the task is killed.
+    :param cancel_on_clear: whether a clear counts as a kill: the task will not go on with this run.
     """
 
     conn_id: str
     ref: RunRef
     interval: float
+    since: float
     end_time: float
     not_found_until: float = 0.0
+    stall_timeout: float | None = None
     agent_id: str | None = None
+    cancel_on_kill: bool = False
+    cancel_on_clear: bool = False
 
     def poller(self) -> RunPoller:
         """Return what decides on each poll."""
@@ -78,15 +110,28 @@ class RunWait:
             interval=self.interval,
             end_time=self.end_time,
             not_found_until=self.not_found_until,
+            stall_timeout=self.stall_timeout,
         )
 
     def on_worker(self, hook: AgentRunHook) -> tuple[AgentRunEvent, Run | None]:
         """Wait here, holding the worker, and return how the wait ended and the run as last seen."""
-        decision = hook.wait(self.poller())
-        event = AgentRunEvent.of(
-            decision, run_id=self.ref.run_id, run_kind=self.ref.kind, end_time=self.end_time
+        poller = self.poller()
+        try:
+            decision = hook.wait(poller)
+        except AirflowTaskTimeout:
+            # Airflow's execution timeout. It would not name the run.
+            decision = poller.on_deadline()
+        return self.event(decision), decision.run
+
+    def event(self, decision: Decision) -> AgentRunEvent:
+        """Return what a trigger would tell of the decision that ended the wait."""
+        return AgentRunEvent.of(
+            decision,
+            run_id=self.ref.run_id,
+            run_kind=self.ref.kind,
+            since=self.since,
+            end_time=self.end_time,
         )
-        return event, decision.run
 
     def defer(self, operator: BaseOperator) -> NoReturn:
         """
@@ -103,9 +148,13 @@ class RunWait:
                 run_kind=self.ref.kind,
                 agent_id=self.agent_id,
                 poll_interval=self.interval,
+                since=self.since,
                 end_time=self.end_time,
                 poll_from=now + _SUPERVISOR_NOTICES_EXIT,
                 not_found_until=self.not_found_until,
+                stall_timeout=self.stall_timeout,
+                cancel_on_kill=self.cancel_on_kill,
+                cancel_on_clear=self.cancel_on_clear,
             ),
             method_name="execute_complete",
             timeout=left + _BACKSTOP,
@@ -135,18 +184,66 @@ def look_again(event: AgentRunEvent, hook: AgentRunHook) -> tuple[AgentRunEvent,
     """
     if event.outcome is not Outcome.TIMED_OUT:
         return event, None
-    try:
-        run = hook.get_status(event.run_id, event.run_kind)
-    except (AgentRunsError, AirflowNotFoundException):
+    # Once: who has waited that long must not wait again for a key that is over its limit.
+    run = hook.peek(event.run_id, event.run_kind)
+    if run is None:
         return event, None
     outcome = Outcome.ENDED if run.status.is_terminal else event.outcome
     newer = {"outcome": outcome, "status": run.status, "raw_status": run.raw_status}
     return event.model_copy(update=newer), run
 
 
+def cancel(hook: AgentRunHook, run_id: str, run_kind: str | None) -> str:
+    """Cancel a run and return a sentence about what came of it. It does not raise what vendors cause."""
+    try:
+        is_cancelled = hook.cancel(run_id, run_kind)
+    except (AgentRunsError, AirflowNotFoundException) as error:
+        return not_cancelled(error)
+    return CANCELLED if is_cancelled else no_way_to_cancel(hook.adapter.display_name)
+
+
+def cancel_if_given_up(hook: AgentRunHook, ti: Any, wait: RunWait) -> None:
+    """
+    Cancel the run of a task that is killed on its worker, if the task's state says that it was given up.
+
+    A worker that is moved or shut down, or that lost touch with Airflow, gets the same signal: then a retry
+    goes on with the run.
+
+    :param ti: the running task instance.
+    """
+    # This runs in a signal's handler. A thread, and not for longer than Airflow takes to kill the process:
+    # what was interrupted may hold a lock that asking Airflow needs.
+    thread = threading.Thread(target=_cancel_if_given_up, args=(hook, ti, wait), daemon=True)
+    thread.start()
+    thread.join(_KILL_GRACE)
+    if thread.is_alive():
+        log.warning("Run %s (connection %r) may go on: no time to cancel it", wait.ref.run_id, wait.conn_id)
+
+
+def _cancel_if_given_up(hook: AgentRunHook, ti: Any, wait: RunWait) -> None:
+    subject = f"Run {wait.ref.run_id} (connection {wait.conn_id!r})"
+    try:
+        states = ti.get_task_states(
+            dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=[ti.task_id], map_index=ti.map_index
+        )
+        state = state_of_task(states, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index)
+    except Exception:
+        log.exception("%s is left alone: whether its task was given up is not known", subject)
+        return
+    if is_given_up(state, cancel_on_clear=wait.cancel_on_clear):
+        log.warning("%s: its task was ended. %s", subject, cancel(hook, wait.ref.run_id, wait.ref.kind))
+    else:
+        log.warning("%s is left alone: its task is %s, and a retry goes on with the run", subject, state)
+
+
 def ended_by_airflow(next_method: str) -> bool:
     """Tell whether a task is resumed only to fail: its trigger was lost, or ran past every timeout."""
     return next_method == _AIRFLOW_FAILS_TASK
+
+
+def timed_out_in_airflow(next_kwargs: dict[str, Any] | None) -> bool:
+    """Tell whether a task is resumed to fail because its time was over, not because its trigger broke."""
+    return (next_kwargs or {}).get("error") == _AIRFLOW_TIMED_OUT
 
 
 def push(context: Context, key: str, value: Any) -> None:

@@ -30,7 +30,7 @@ _MOST_LOGGED = 50
 
 class Outcome(StrEnum):
     """
-    Why a wait is over: the run ended, the vendor refused to tell, the deadline passed, or we broke.
+    Why a wait is over: the run ended, the vendor refused to tell, time was over, nothing moved, or we broke.
 
     What broke is ours, an error that nobody foresaw; how the run stands is then not known.
     """
@@ -38,6 +38,7 @@ class Outcome(StrEnum):
     ENDED = "ended"
     REFUSED = "refused"
     TIMED_OUT = "timed_out"
+    STALLED = "stalled"
     BROKEN = "broken"
 
 
@@ -79,17 +80,21 @@ class RunPoller:
     :param end_time: when to give up, seconds since the epoch.
     :param not_found_until: until when "no such run" is taken for a run too young to be seen, seconds
         since the epoch.
+    :param stall_timeout: give up when the vendor has shown no change of a run for so many seconds; one that
+        waits for a human may take its time. None for never.
     :raises InvalidInputError: the interval is not positive.
     """
 
     # Thousands wait at once.
     __slots__ = (
+        "_changed_at",
         "_failures",
         "_key_was_refused",
         "_logged",
         "_not_found_until",
         "_rng",
         "_run",
+        "_stall_timeout",
         "end_time",
         "interval",
         "ref",
@@ -102,6 +107,7 @@ class RunPoller:
         interval: float,
         end_time: float,
         not_found_until: float = 0.0,
+        stall_timeout: float | None = None,
         rng: random.Random = JITTER,
     ) -> None:
         if not interval > 0:
@@ -112,6 +118,8 @@ class RunPoller:
         self.interval = interval
         self.end_time = end_time
         self._not_found_until = not_found_until
+        self._stall_timeout = stall_timeout
+        self._changed_at = float("-inf")
         self._rng = rng
         self._run: Run | None = None
         self._failures = 0
@@ -125,9 +133,12 @@ class RunPoller:
         :param now: seconds since the epoch.
         """
         notes = self._recovery() + self._changes(run)
+        self._note_change(run, now)
         self._run, self._failures, self._key_was_refused = run, 0, False
         if run.status.is_terminal:
             return Decision(Outcome.ENDED, notes=notes, run=run)
+        if self._stall_timeout is not None and now - self._changed_at >= self._stall_timeout:
+            return Decision(Outcome.STALLED, notes=notes, run=run)
         jitter = self._rng.uniform(1 - _JITTER, 1 + _JITTER)
         return self._go_on(self.interval * jitter, now, *notes)
 
@@ -168,6 +179,16 @@ class RunPoller:
             return Decision(Outcome.TIMED_OUT, notes=notes, run=self._run)
         # The last poll is at the deadline, not an interval before it.
         return Decision(None, wait=min(wait, left), notes=notes, run=self._run)
+
+    def _note_change(self, run: Run, now: float) -> None:
+        if self._run is None:
+            # A triggerer may have been restarted: since when nothing moved, the vendor may know.
+            updated_at = run.updated_at.timestamp() if run.updated_at else now
+            self._changed_at = min(now, updated_at)
+        elif run != self._run:
+            self._changed_at = now
+        if run.status is RunStatus.WAITING:
+            self._changed_at = now
 
     def _recovery(self) -> tuple[Note, ...]:
         if not self._failures:

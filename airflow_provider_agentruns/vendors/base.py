@@ -51,6 +51,32 @@ class Listing:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptedStart:
+    """
+    A start that a vendor shows to have accepted.
+
+    :param at: when, seconds since the epoch by the vendor's clock.
+    :param ref: the run, None where the vendor does not name it.
+    """
+
+    at: float
+    ref: RunRef | None
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedStarts:
+    """
+    One page of the starts that a vendor has accepted.
+
+    :param starts: those that were asked for, newest first.
+    :param cursor: of the next page; None when there is none, or only older ones.
+    """
+
+    starts: tuple[AcceptedStart, ...]
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class BulkPolling:
     """
     A vendor's call that tells how many runs stand.
@@ -126,6 +152,18 @@ class VendorAdapter(ABC):
 
         :param run: the run as its status call told it.
         :return: None where the status call tells it all.
+        """
+        return None
+
+    def accepted_starts(
+        self, start_request: StartRequest, since: float, cursor: str | None = None
+    ) -> Call[AcceptedStarts] | None:
+        """
+        Build the call that lists the accepted starts of the same input, to find one whose answer was lost.
+
+        :param since: what was accepted before is not asked for; seconds since the epoch.
+        :param cursor: of the page before.
+        :return: None where the vendor documents no such call.
         """
         return None
 

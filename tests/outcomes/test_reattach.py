@@ -200,7 +200,7 @@ def test_not_to_be_able_to_record_the_start_starts_nothing(task: Task, simulator
 
 
 def test_a_run_that_cannot_be_recorded_after_its_start_is_waited_for_all_the_same(
-    task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     start = AgentRunHook.start
 
@@ -213,7 +213,7 @@ def test_a_run_that_cannot_be_recorded_after_its_start_is_waited_for_all_the_sam
     monkeypatch.setattr(AgentRunHook, "start", start_and_break)
     outcome = task.run(FIRST)
     assert outcome.value
-    assert f"Run {outcome.xcoms['run_id']} could not be recorded" in capsys.readouterr().out
+    assert f"Run {outcome.xcoms['run_id']} could not be recorded" in caplog.text
 
 
 def test_the_start_is_on_record_before_it_is_sent(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +229,7 @@ def test_the_start_is_on_record_before_it_is_sent(task: Task, monkeypatch: pytes
 
 
 def test_a_start_whose_answer_is_not_known_is_told_in_the_log_of_the_retry(
-    task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     start = AgentRunHook.start
 
@@ -246,7 +246,7 @@ def test_a_start_whose_answer_is_not_known_is_told_in_the_log_of_the_retry(
             task.run(FIRST)
     assert task.run(RETRY).value
     assert len(simulator.starts()) == 2
-    assert "a run may be going on at the vendor" in capsys.readouterr().out
+    assert "a run may be going on at the vendor" in caplog.text
 
 
 def test_a_start_that_was_refused_leaves_no_record(task: Task, simulator: Simulator) -> None:
@@ -270,13 +270,13 @@ def test_a_run_that_cannot_be_read_is_not_started_again(
 
 
 def test_airflow_without_the_store_starts_anew_and_says_so(
-    task: Task, simulator: Simulator, capsys: pytest.CaptureFixture[str]
+    task: Task, simulator: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     task.store = None
     assert task.run(FIRST).value
-    assert "keeps no task state" not in capsys.readouterr().out
+    assert "keeps no task state" not in caplog.text
     assert task.run(RETRY).value
-    assert "This Airflow keeps no task state" in capsys.readouterr().out
+    assert "This Airflow keeps no task state" in caplog.text
     assert len(simulator.starts()) == 2
 
 

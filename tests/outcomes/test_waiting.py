@@ -141,6 +141,10 @@ def test_a_trigger_is_rebuilt_from_what_is_stored_of_it() -> None:
         "end_time": 5.0,
         "poll_from": 2.0,
         "not_found_until": 1.0,
+        "since": 0.5,
+        "stall_timeout": 4.0,
+        "cancel_on_kill": True,
+        "cancel_on_clear": True,
     }
     trigger = AgentRunTrigger(**kwargs)  # type: ignore[arg-type]
     assert trigger.serialize() == ("airflow_provider_agentruns.triggers.AgentRunTrigger", kwargs)

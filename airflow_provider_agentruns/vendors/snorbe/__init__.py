@@ -23,6 +23,7 @@ from airflow_provider_agentruns.client.exceptions import (
 from airflow_provider_agentruns.client.models import Agent, Run, RunRef, RunStatus
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.vendors.base import (
+    AcceptedStarts,
     BulkPolling,
     Listing,
     StartRequest,
@@ -44,6 +45,7 @@ from airflow_provider_agentruns.vendors.snorbe.stream import has_run_id, run_id_
 _PROCESS_BYTES = 256 * MEBIBYTE
 # Newest first: a few turns show what has just ended, and each carries all events of its run.
 _LISTED_TURNS = 5
+_SEARCHED_TURNS = 10
 _LISTING_BYTES = 2 * MEBIBYTE
 _AGENTS = TypeAdapter(list[AgentAnswer])
 
@@ -158,6 +160,19 @@ class SnorbeAdapter(VendorAdapter):
             f"/turn/list?limit={_LISTED_TURNS}", "list the newest turns", max_bytes=_LISTING_BYTES
         )
         return BulkPolling(call=lambda _runs, _since: Call(request, parse), is_heavy=True)
+
+    def accepted_starts(
+        self, start_request: StartRequest, since: float, cursor: str | None = None
+    ) -> Call[AcceptedStarts]:
+        """Build the call of en/api-reference/list-turns: a start leaves a turn with its text."""
+
+        def parse(response: Response) -> AcceptedStarts:
+            answer = response.model(TurnsAnswer)
+            return answer.accepted_starts(start_request.message or "", since, self.ref)
+
+        page = f"&cursor={path_segment(cursor)}" if cursor else ""
+        path = f"/turn/list?limit={_SEARCHED_TURNS}{page}"
+        return Call(self._get(path, "look for a start", max_bytes=_PROCESS_BYTES, patience=10), parse)
 
     def result(self, run: Run) -> Call[Run] | None:
         """Build the call of en/api-reference/get-agent-run. Its answer holds every event and can be large."""

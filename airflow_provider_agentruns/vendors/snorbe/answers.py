@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import JsonValue, model_validator
@@ -17,7 +18,7 @@ from airflow_provider_agentruns.client.models import (
     Source,
 )
 from airflow_provider_agentruns.client.text import one_line
-from airflow_provider_agentruns.vendors.base import Listing, normalize_status
+from airflow_provider_agentruns.vendors.base import AcceptedStart, AcceptedStarts, Listing, normalize_status
 from airflow_provider_agentruns.vendors.fields import Answer, Lenient, Text, Timestamp
 from airflow_provider_agentruns.vendors.snorbe.process import error_text, final_text
 
@@ -177,6 +178,8 @@ class _TurnRun(Answer):
 class _Turn(Answer):
     id: Text = None
     kind: Text = None
+    content: Text = None
+    created_at: Timestamp = None
     agent_run_id: Text = None
     agent_run: Lenient[_TurnRun] = None
 
@@ -185,6 +188,25 @@ class TurnsAnswer(Answer):
     """The newest turns. One that belongs to a run says that it has answered, failed, or stopped to ask."""
 
     turns: list[Lenient[_Turn]]
+    next_cursor: Text = None
+
+    def accepted_starts(self, input_text: str, since: float, ref: Callable[[str], RunRef]) -> AcceptedStarts:
+        """
+        Return the starts that these turns show: a user's turn with the same text.
+
+        :param since: what is older is left out; seconds since the epoch.
+        :param ref: makes of a run id what identifies the run.
+        """
+        starts = []
+        is_older = False
+        for turn in self.turns:
+            if turn is None or turn.created_at is None:
+                continue
+            at = turn.created_at.timestamp()
+            is_older = is_older or at < since
+            if at >= since and turn.kind == "user" and turn.content == input_text:
+                starts.append(AcceptedStart(at, ref(turn.agent_run_id) if turn.agent_run_id else None))
+        return AcceptedStarts(tuple(starts), None if is_older else self.next_cursor)
 
     def listing(self) -> Listing:
         """Return the runs that these turns are about, marked by turn and status."""
