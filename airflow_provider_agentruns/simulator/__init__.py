@@ -4,7 +4,7 @@ Start it from a shell with `python -m airflow_provider_agentruns.simulator`, or 
 """
 
 from airflow_provider_agentruns.simulator.faults import FAULT_KINDS, Fault, FaultError
-from airflow_provider_agentruns.simulator.journal import RequestRecord, StartRecord
+from airflow_provider_agentruns.simulator.journal import CancelRecord, RequestRecord, StartRecord
 from airflow_provider_agentruns.simulator.operations import OPERATIONS
 from airflow_provider_agentruns.simulator.scenarios import SCENARIOS, ScenarioError
 from airflow_provider_agentruns.simulator.server import create_app
@@ -16,6 +16,7 @@ __all__ = [
     "FAULT_KINDS",
     "OPERATIONS",
     "SCENARIOS",
+    "CancelRecord",
     "ControlError",
     "Fault",
     "FaultError",

@@ -13,7 +13,7 @@ from aiohttp import web
 from airflow_provider_agentruns.simulator.accounts import DEFAULT_ACCOUNT, Key, Webhook, secret_hash
 from airflow_provider_agentruns.simulator.faults import Fault, FaultError
 from airflow_provider_agentruns.simulator.scenarios import ScenarioError, ScenarioOptions
-from airflow_provider_agentruns.simulator.state import ControlError, SimulatorState
+from airflow_provider_agentruns.simulator.state import ControlError, RunEndedError, SimulatorState
 from airflow_provider_agentruns.simulator.validation import Field, InvalidBodyError, check_body
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -84,12 +84,14 @@ def control_routes(state: SimulatorState) -> list[web.RouteDef]:
         web.get("/simulator/runs", _guard(plane.list_runs)),
         web.get("/simulator/runs/{runId}", _guard(plane.get_run)),
         web.post("/simulator/runs/{runId}/finish", _guard(plane.finish_run)),
+        web.post("/simulator/runs/{runId}/cancel", _guard(plane.cancel_run)),
         web.post("/simulator/faults", _guard(plane.add_fault)),
         web.get("/simulator/faults", _guard(plane.list_faults)),
         web.delete("/simulator/faults", _guard(plane.clear_faults)),
         web.delete("/simulator/faults/{faultId}", _guard(plane.clear_faults)),
         web.get("/simulator/requests", _guard(plane.list_requests)),
         web.get("/simulator/starts", _guard(plane.list_starts)),
+        web.get("/simulator/cancels", _guard(plane.list_cancels)),
         web.post("/simulator/keys", _guard(plane.change_key)),
         web.post("/simulator/agents", _guard(plane.add_agent)),
         web.post("/simulator/webhooks", _guard(plane.add_webhook)),
@@ -101,6 +103,8 @@ def _guard(handler: _Handler) -> _Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
             return await handler(request)
+        except RunEndedError as error:
+            return web.json_response({"error": str(error)}, status=HTTPStatus.CONFLICT)
         except (ControlError, FaultError, InvalidBodyError, ScenarioError) as error:
             return web.json_response({"error": str(error)}, status=HTTPStatus.BAD_REQUEST)
 
@@ -145,6 +149,12 @@ class _ControlPlane:
         self._state.finish_run(run_id, **body)
         return web.json_response(asdict(self._state.find_run(run_id)))
 
+    async def cancel_run(self, request: web.Request) -> web.Response:
+        await _body(request, {})
+        run_id = request.match_info["runId"]
+        self._state.cancel_run(run_id)
+        return web.json_response(asdict(self._state.find_run(run_id)))
+
     async def add_fault(self, request: web.Request) -> web.Response:
         fault = Fault(**await _body(request, _FAULT_FIELDS))
         self._state.add_fault(fault)
@@ -169,6 +179,9 @@ class _ControlPlane:
 
     async def list_starts(self, _: web.Request) -> web.Response:
         return web.json_response({"starts": [asdict(start) for start in self._state.journal.starts]})
+
+    async def list_cancels(self, _: web.Request) -> web.Response:
+        return web.json_response({"cancels": [asdict(cancel) for cancel in self._state.journal.cancels]})
 
     async def change_key(self, request: web.Request) -> web.Response:
         body = await _body(request, _KEY_FIELDS)

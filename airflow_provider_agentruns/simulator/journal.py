@@ -1,4 +1,4 @@
-"""What the simulator writes down: the requests it received and the starts it accepted."""
+"""What the simulator writes down: the requests it received, the starts and the cancels it accepted."""
 
 from __future__ import annotations
 
@@ -47,12 +47,27 @@ class StartRecord:
     input_text: str
 
 
+@dataclass(frozen=True, slots=True)
+class CancelRecord:
+    """One run that a client cancelled.
+
+    :param time: seconds since the epoch.
+    """
+
+    time: float
+    vendor: str
+    kind: str
+    run_id: str
+    input_text: str
+
+
 @dataclass
 class Journal:
-    """Both logs, oldest first; beyond 100 000 entries the oldest are dropped."""
+    """All logs, oldest first; beyond 100 000 entries the oldest are dropped."""
 
     requests: deque[RequestRecord] = field(default_factory=lambda: deque(maxlen=_KEPT_ENTRIES))
     starts: deque[StartRecord] = field(default_factory=lambda: deque(maxlen=_KEPT_ENTRIES))
+    cancels: deque[CancelRecord] = field(default_factory=lambda: deque(maxlen=_KEPT_ENTRIES))
     _sequence: int = 0
 
     def open_request(

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from airflow_provider_agentruns.simulator.accounts import DEFAULT_ACCOUNT, Key, Webhook
 from airflow_provider_agentruns.simulator.faults import Fault
-from airflow_provider_agentruns.simulator.journal import RequestRecord, StartRecord
+from airflow_provider_agentruns.simulator.journal import CancelRecord, RequestRecord, StartRecord
 from airflow_provider_agentruns.simulator.scenarios import ScenarioOptions
 from airflow_provider_agentruns.simulator.server import create_app
 from airflow_provider_agentruns.simulator.settings import Settings
@@ -194,6 +194,10 @@ class Simulator(Settings):
     def starts(self) -> list[StartRecord]:
         """Return the starts accepted, oldest first."""
         return self._call(lambda: list(self._state.journal.starts))
+
+    def cancels(self) -> list[CancelRecord]:
+        """Return the runs that clients cancelled, oldest first."""
+        return self._call(lambda: list(self._state.journal.cancels))
 
     def add_fault(
         self,

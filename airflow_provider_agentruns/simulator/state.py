@@ -20,7 +20,7 @@ from airflow_provider_agentruns.simulator.accounts import (
     is_uuid,
 )
 from airflow_provider_agentruns.simulator.faults import Fault, FaultBox
-from airflow_provider_agentruns.simulator.journal import Journal
+from airflow_provider_agentruns.simulator.journal import CancelRecord, Journal
 from airflow_provider_agentruns.simulator.operations import VENDORS
 from airflow_provider_agentruns.simulator.rate_limit import SlidingWindow
 from airflow_provider_agentruns.simulator.run_store import RunStore, new_cuid
@@ -37,6 +37,10 @@ DEFAULT_TOOL_ID = "b0000000-0000-4000-8000-000000000001"
 
 class ControlError(ValueError):
     """Tell who controls the simulator what is wrong with the request."""
+
+
+class RunEndedError(ControlError):
+    """The run has ended already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +171,18 @@ class SimulatorState:
             raise ScenarioError(f"A run can end by {', '.join(ENDINGS)}, not by {scenario!r}")
         given = {name: value for name, value in (("output", output), ("error", error)) if value is not None}
         run.finish(self.now, make_scenario(scenario, given, run.vendor))
+
+    def cancel_run(self, run_id: str) -> None:
+        """Cancel a run for a client, and write that down.
+
+        :raises RunEndedError: it has ended already.
+        :raises ControlError: there is no such run.
+        """
+        run, now = self._require_run(run_id), self.now
+        if run.ended_at is not None:
+            raise RunEndedError(f"Run {run_id} has ended already")
+        run.finish(now, make_scenario("cancel", {}, run.vendor))
+        self.journal.cancels.append(CancelRecord(now, run.vendor, run.kind, run.id, run.input_text))
 
     def find_run(self, run_id: str) -> RunRecord:
         """Return the record of one run.

@@ -60,6 +60,32 @@ def test_finishes_a_run_that_would_never_end(
     assert flowyble.read(f"/agents/run/{run_id}/status")["status"] == expected
 
 
+def test_cancels_a_run_for_a_client_once(
+    control: Client, flowyble: Client, sim: Simulator, clock: HandClock
+) -> None:
+    run_id = sim.create_run("flowyble", scenario="never", input_text="stop me")
+    clock.advance(10)
+    assert control.post(f"/runs/{run_id}/cancel").json()["status"] == "Cancelled"
+    assert flowyble.read(f"/agents/run/{run_id}/status")["status"] == "Cancelled"
+    [logged] = control.read("/cancels")["cancels"]
+    assert logged == {
+        "time": clock(),
+        "vendor": "flowyble",
+        "kind": "agent",
+        "run_id": run_id,
+        "input_text": "stop me",
+    }
+    again = control.post(f"/runs/{run_id}/cancel")
+    assert (again.status_code, "ended already" in again.json()["error"]) == (409, True)
+    assert [cancel.run_id for cancel in sim.cancels()] == [run_id]
+
+
+def test_a_run_that_has_ended_is_not_cancelled(control: Client, sim: Simulator) -> None:
+    run_id = sim.create_run("snorbe", duration=0)
+    assert control.post(f"/runs/{run_id}/cancel").status_code == 409
+    assert (sim.run(run_id).status, sim.cancels()) == ("completed", [])
+
+
 @pytest.mark.parametrize(
     ("path", "body", "complaint"),
     [
@@ -72,6 +98,7 @@ def test_finishes_a_run_that_would_never_end(
         ("/runs", {"vendor": "flowyble", "speed": 1}, "Unknown field 'speed'"),
         ("/runs", {"vendor": "flowyble", "duration": "2"}, "duration must be a number"),
         ("/runs/nobody/finish", {}, "No run 'nobody'"),
+        ("/runs/nobody/cancel", {}, "No run 'nobody'"),
         ("/faults", {"kind": "explode"}, "Unknown kind 'explode'"),
         ("/faults", {"kind": "hang", "operation": "x"}, "flowyble.agent.start"),
         ("/keys", {"vendor": "flowyble"}, "key is required"),
@@ -134,8 +161,10 @@ def test_reset_forgets_everything_but_the_settings(control: Client, flowyble: Cl
     run_id = sim.create_run("flowyble")
     sim.add_fault("hang")
     sim.revoke_key("flowyble", sim.flowyble_key)
+    control.post(f"/runs/{run_id}/cancel")
     control.post("/reset")
-    assert (sim.runs(), sim.faults(), sim.requests(), sim.starts()) == ([], [], [], [])
+    assert (sim.runs(), sim.faults(), sim.requests()) == ([], [], [])
+    assert (sim.starts(), sim.cancels()) == ([], [])
     assert flowyble.get(f"/agents/run/{run_id}/status").status_code == 404
 
 
