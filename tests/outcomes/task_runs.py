@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from airflow.providers.common.compat.sdk import TaskDeferred
@@ -76,6 +77,7 @@ class TaskStateStore:
     def __init__(self) -> None:
         self.values: dict[str, str] = {}
         self.fails_to: set[str] = set()
+        self.failures = 0
 
     def get(self, key: str) -> Any:
         self._fail("get")
@@ -91,16 +93,20 @@ class TaskStateStore:
         self.values.pop(key, None)
 
     def _fail(self, what: str) -> None:
-        if what in self.fails_to:
+        self.failures -= 1
+        if what in self.fails_to or self.failures >= 0:
             raise OSError("the API server is away")
 
 
 def run_task(
-    operator: BaseOperator, ti: TaskInstance | None = None, store: TaskStateStore | None = None
+    operator: BaseOperator,
+    ti: TaskInstance | None = None,
+    store: TaskStateStore | None = None,
+    clear_number: int | None = None,
 ) -> Outcome:
     """Run a task to its end, through as many deferrals as it wants."""
     outcome = Outcome(ti or TaskInstance(operator.task_id))
-    context: Any = {"ti": outcome.ti}
+    context: Any = {"ti": outcome.ti, "dag_run": SimpleNamespace(clear_number=clear_number)}
     if store is not None:
         context["task_state_store"] = store
     step: Callable[[], Any] = lambda: operator.execute(context)  # noqa: E731 - replaced at each deferral

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from airflow_provider_agentruns.exceptions import AgentRunRefused, AgentRunUnreadable
+from airflow_provider_agentruns.client.exceptions import NotFoundError
+from airflow_provider_agentruns.client.models import RunRef
+from airflow_provider_agentruns.exceptions import (
+    AgentRunRefused,
+    AgentRunStartUncertain,
+    AgentRunTimeout,
+    AgentRunUnreadable,
+)
 from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.operators import AgentRunOperator
-from airflow_provider_agentruns.reattachment import Try
+from airflow_provider_agentruns.reattachment import StartLog, Try
 from airflow_provider_agentruns.simulator import Simulator
+from airflow_provider_agentruns.vendors.base import AcceptedStart
 
 from .task_runs import MODES, Outcome, TaskInstance, TaskStateStore, run_task
 
 modes = pytest.mark.parametrize("mode", MODES)
 
+AGENT_ID = "5e1b6f0a-3c5d-4f6e-8a7b-0c1d2e3f4a5b"
 FIRST = Try(1, 2)
 RETRY = Try(2, 2)
 # What Airflow counts after a clear: as many tries again as at first, from the last one on.
@@ -45,7 +57,7 @@ class Task:
             **{**self.kwargs, **changes},
         )
         ti = TaskInstance("t", try_number=current.number, max_tries=current.max_tries)
-        return run_task(operator, ti, self.store)
+        return run_task(operator, ti, self.store, clear_number=current.clear_number)
 
 
 @pytest.fixture
@@ -228,9 +240,8 @@ def test_the_start_is_on_record_before_it_is_sent(task: Task, monkeypatch: pytes
         task.run(FIRST)
 
 
-def test_a_start_whose_answer_is_not_known_is_told_in_the_log_of_the_retry(
-    task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def _lose_the_answer(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a try whose worker dies between the vendor's acceptance and the record of it."""
     start = AgentRunHook.start
 
     class Killed(BaseException):
@@ -244,9 +255,160 @@ def test_a_start_whose_answer_is_not_known_is_told_in_the_log_of_the_retry(
         patch.setattr(AgentRunHook, "start", start_and_die)
         with pytest.raises(Killed):
             task.run(FIRST)
+
+
+def test_where_no_start_can_be_looked_up_a_retry_starts_anew_and_says_what_may_go_on(
+    connections: dict[str, str],
+    simulator: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    task = Task(connections["flowyble"])
+    task.kwargs["agent_id"] = AGENT_ID
+    _lose_the_answer(task, monkeypatch)
     assert task.run(RETRY).value
     assert len(simulator.starts()) == 2
     assert "a run may be going on at the vendor" in caplog.text
+
+
+def test_a_start_that_the_vendor_shows_to_have_taken_is_not_sent_again(
+    task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snorbe lists its text; which run it is, the list does not tell as long as the run goes on."""
+    _lose_the_answer(task, monkeypatch)
+    error = task.run(RETRY).error
+    assert isinstance(error, AgentRunStartUncertain)
+    assert "The vendor has taken 1 such since" in str(error)
+    assert len(simulator.starts()) == 1
+
+
+def test_a_start_that_the_vendor_does_not_list_is_sent(
+    task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of the same text an hour before is another one."""
+    _lose_the_answer(task, monkeypatch)
+    assert task.store
+    record = json.loads(task.store.values["agent_run_start"])
+    task.store.values["agent_run_start"] = json.dumps(record | {"asked_at": time.time() + 3600})
+    assert task.run(RETRY).value
+    assert len(simulator.starts()) == 2
+
+
+def test_a_start_whose_run_the_vendor_names_is_gone_on_with(
+    task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _lose_the_answer(task, monkeypatch)
+    [start] = simulator.starts()
+    found = [AcceptedStart(start.time, RunRef(run_id=start.run_id))]
+    monkeypatch.setattr(AgentRunHook, "accepted_starts", lambda *_, **__: found)
+    outcome = task.run(RETRY)
+    assert outcome.value
+    assert outcome.xcoms["run_id"] == start.run_id
+    assert len(simulator.starts()) == 1
+    assert task.store
+    assert json.loads(task.store.values["agent_run_start"])["run_id"] == start.run_id
+
+
+def test_not_to_be_able_to_look_for_a_start_starts_nothing(
+    task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _lose_the_answer(task, monkeypatch)
+    simulator.revoke_key("snorbe", simulator.snorbe_key)
+    error = task.run(RETRY).error
+    assert isinstance(error, AgentRunUnreadable)
+    assert "Nothing was started" in str(error)
+    assert len(simulator.starts()) == 1
+
+
+def test_airflows_execution_timeout_during_a_start_is_not_retried(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_out_of_time(*_: Any, **__: Any) -> Any:
+        raise AirflowTaskTimeout
+
+    monkeypatch.setattr(AgentRunHook, "start", run_out_of_time)
+    assert isinstance(task.run(FIRST).error, AgentRunStartUncertain)
+
+
+def test_a_run_that_the_vendor_does_not_know_any_more_is_not_replaced(
+    task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key may be another workspace's by now; the record of the run is kept."""
+    _begin(task, simulator, monkeypatch, duration=0)
+    [start] = simulator.starts()
+    simulator.reset()
+    monkeypatch.setattr("airflow_provider_agentruns.starting.YOUNG", 0.0)
+    error = task.run(RETRY).error
+    assert isinstance(error, AgentRunRefused)
+    assert start.run_id in str(error)
+    assert "Clear the task to start anew" in str(error)
+    assert simulator.starts() == []
+    assert task.store
+    assert start.run_id in task.store.values["agent_run_start"]
+
+
+def test_a_run_that_is_not_known_yet_is_asked_for_again_by_the_next_retry(
+    task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _begin(task, simulator, monkeypatch, duration=0)
+    with monkeypatch.context() as patch:
+        not_found = NotFoundError("no such run", status_code=404)
+        patch.setattr(AgentRunHook, "get_status", Mock(side_effect=not_found))
+        error = task.run(RETRY).error
+    assert isinstance(error, AgentRunUnreadable)
+    assert task.run(Try(3, 2)).value
+    assert len(simulator.starts()) == 1
+
+
+def test_a_record_that_could_not_be_written_is_written_when_the_wait_ends(
+    task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the retry after a timeout would pay for another run."""
+    task.kwargs |= {"message": "[sim: succeed, duration=1]", "timeout": 0.1}
+    monkeypatch.setattr(StartLog, "started", lambda *_: None)
+    assert isinstance(task.run(FIRST).error, AgentRunTimeout)
+    assert task.run(RETRY, timeout=30).value
+    assert len(simulator.starts()) == 1
+
+
+def test_to_record_a_run_is_tried_more_than_once(
+    task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_agentruns.reattachment._PAUSES", (0.0, 0.0))
+    start = AgentRunHook.start
+
+    def start_and_break(hook: AgentRunHook, **kwargs: Any) -> Any:
+        run = start(hook, **kwargs)
+        assert task.store
+        task.store.failures = 2
+        return run
+
+    monkeypatch.setattr(AgentRunHook, "start", start_and_break)
+    monkeypatch.setattr(AgentRunOperator, "wait_for_result", lambda *_: None)
+    task.run(FIRST)
+    assert task.store
+    assert json.loads(task.store.values["agent_run_start"])["run_id"] == simulator.starts()[0].run_id
+
+
+@pytest.mark.parametrize(("clear_number", "starts"), [(1, 2), (0, 1)])
+def test_a_task_that_had_succeeded_runs_again_only_because_it_was_cleared(
+    clear_number: int, starts: int, task: Task, simulator: Simulator
+) -> None:
+    """Also where fewer retries than before make the clear look like a retry. A crash at the end is none."""
+    assert task.run(Try(1, 2, clear_number=0)).value
+    assert task.run(Try(2, 2, clear_number=clear_number)).value
+    assert len(simulator.starts()) == starts
+
+
+@pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
+def test_the_order_of_names_in_the_inputs_makes_no_other_start(
+    order: tuple[str, str], connections: dict[str, str], simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = Task(connections["flowyble"])
+    task.kwargs |= {"message": None, "tool_id": AGENT_ID, "inputs": {"a": 1, "b": 2}}
+    _die_while_waiting(task, monkeypatch)
+    assert task.run(RETRY, inputs={name: {"a": 1, "b": 2}[name] for name in order}).error is None
+    assert len(simulator.starts()) == 1
 
 
 def test_a_start_that_was_refused_leaves_no_record(task: Task, simulator: Simulator) -> None:
