@@ -60,7 +60,10 @@ def _updated_at(run: Run, now: float) -> str:
     if run.ended_at is not None:
         return iso(run.ended_at)
     gate = run.open_gate
-    return iso(now if gate is None or gate.opened_at is None else gate.opened_at)
+    if gate is not None and gate.opened_at is not None:
+        return iso(gate.opened_at)
+    # A run that works is touched all the time; one that hangs is not.
+    return iso(run.created_at if run.scenario.name == "never" else now)
 
 
 def _gate_ahead(run: Run) -> Gate | None:
