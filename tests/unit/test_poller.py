@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import random
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -18,7 +19,14 @@ from airflow_provider_agentruns.client.exceptions import (
     ResponseFormatError,
     ServerError,
 )
-from airflow_provider_agentruns.client.models import HumanRequest, HumanRequestKind, Run, RunRef, RunStatus
+from airflow_provider_agentruns.client.models import (
+    HumanRequest,
+    HumanRequestKind,
+    Run,
+    RunRef,
+    RunStatus,
+    Usage,
+)
 from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
 
 REF = RunRef(run_id="r1")
@@ -176,3 +184,42 @@ def test_the_last_poll_is_at_the_deadline_and_an_end_seen_there_counts() -> None
     assert late.outcome is Outcome.TIMED_OUT
     assert late.run is not None
     assert late.run.raw_status == "Odd"
+
+
+def test_a_run_that_shows_no_change_for_too_long_has_stalled() -> None:
+    watched = poller(stall_timeout=60.0)
+    assert watched.on_answer(run(RunStatus.RUNNING), NOW).outcome is None
+    assert watched.on_answer(run(RunStatus.RUNNING), NOW + 59).outcome is None
+    moved = run(RunStatus.RUNNING, usage=Usage(steps=1))
+    assert watched.on_answer(moved, NOW + 61).outcome is None
+    assert watched.on_answer(moved, NOW + 120).outcome is None
+    decision = watched.on_answer(moved, NOW + 121)
+    assert (decision.outcome, decision.run) == (Outcome.STALLED, moved)
+
+
+def test_a_run_that_has_ended_has_not_stalled() -> None:
+    watched = poller(stall_timeout=60.0)
+    watched.on_answer(run(RunStatus.RUNNING), NOW)
+    assert watched.on_answer(run(RunStatus.SUCCEEDED), NOW + 600).outcome is Outcome.ENDED
+
+
+def test_a_run_that_waits_for_a_human_may_take_its_time() -> None:
+    watched = poller(stall_timeout=60.0)
+    for seconds in (0, 600, 1200):
+        assert watched.on_answer(run(RunStatus.WAITING), NOW + seconds).outcome is None
+    assert watched.on_answer(run(RunStatus.RUNNING), NOW + 1300).outcome is None
+    assert watched.on_answer(run(RunStatus.RUNNING), NOW + 1360).outcome is Outcome.STALLED
+
+
+@pytest.mark.parametrize(("age", "outcome"), [(59, None), (60, Outcome.STALLED), (-3600, None)])
+def test_since_when_nothing_moved_before_the_wait_the_vendor_tells(age: int, outcome: Outcome | None) -> None:
+    """A triggerer that is restarted does not begin to count anew. A time in the future counts as now."""
+    changed = datetime.fromtimestamp(NOW - age, UTC)
+    decision = poller(stall_timeout=60.0).on_answer(run(RunStatus.RUNNING, updated_at=changed), NOW)
+    assert decision.outcome is outcome
+
+
+def test_a_vendor_that_does_not_answer_has_shown_no_stall() -> None:
+    watched = poller(stall_timeout=60.0)
+    watched.on_answer(run(RunStatus.RUNNING), NOW)
+    assert watched.on_error(ServerError("down", status_code=503), NOW + 600).outcome is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from airflow_provider_agentruns.client.exceptions import (
     NotFoundError,
     ResponseFormatError,
 )
-from airflow_provider_agentruns.client.models import HumanRequestKind, Run, RunStatus
-from airflow_provider_agentruns.vendors.base import Listing, StartRequest
+from airflow_provider_agentruns.client.models import HumanRequestKind, Run, RunRef, RunStatus
+from airflow_provider_agentruns.vendors.base import AcceptedStart, AcceptedStarts, Listing, StartRequest
 from airflow_provider_agentruns.vendors.registry import get_adapter
 from airflow_provider_agentruns.vendors.snorbe import SnorbeAdapter
 
@@ -286,3 +287,41 @@ def test_a_list_of_turns_hints_at_the_runs_that_have_said_something_but_not_at_t
     call = bulk.call([], None)
     listing = call.finish(Response(200, {}, json.dumps({"turns": turns}).encode()), now=0)
     assert listing == Listing({"r1": "t4 completed", "r2": "t3 None"})
+
+
+def _turn(text: str, at: str, kind: str = "user", **fields: Any) -> dict[str, Any]:
+    return {"kind": kind, "content": text, "createdAt": at, **fields}
+
+
+SINCE = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+
+
+def _accepted(turns: list[Any], cursor: str | None = "c9") -> AcceptedStarts:
+    call = ADAPTER.accepted_starts(StartRequest(message="Say hello."), SINCE.timestamp())
+    found: AcceptedStarts = answer(call, {"turns": turns, "nextCursor": cursor})
+    return found
+
+
+def test_an_accepted_start_is_a_users_turn_with_the_same_text_since_then() -> None:
+    found = _accepted(
+        [
+            _turn("Say hello.", "2026-11-24T12:00:09Z", agentRunId="r1"),
+            _turn("Say hello.", "2026-11-24T12:00:08Z", "assistant", agentRunId="r2"),
+            _turn("Say goodbye.", "2026-11-24T12:00:07Z", agentRunId="r3"),
+            "odd",
+            {"kind": "user", "content": "Say hello."},
+            _turn("Say hello.", "2026-11-24T12:00:00Z"),
+        ]
+    )
+    named = AcceptedStart(SINCE.timestamp() + 9, RunRef(run_id="r1"))
+    assert found == AcceptedStarts((named, AcceptedStart(SINCE.timestamp(), None)), "c9")
+
+
+def test_turns_are_looked_through_until_they_are_older() -> None:
+    found = _accepted([_turn("Say hello.", "2026-11-24T11:59:59Z")])
+    assert found == AcceptedStarts((), None)
+
+
+def test_the_next_page_of_turns_is_asked_for_by_its_cursor() -> None:
+    call = ADAPTER.accepted_starts(StartRequest(message="m"), 0.0, "a/b&limit=1")
+    assert call.request.path == "/api/v1/turn/list?limit=10&cursor=a%2Fb%26limit%3D1"
