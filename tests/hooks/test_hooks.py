@@ -10,16 +10,20 @@ import pytest
 from pytest_mock import MockerFixture
 
 from airflow_provider_agentruns.client._sync import Client
+from airflow_provider_agentruns.client.calls import Call, Request
 from airflow_provider_agentruns.client.exceptions import (
     AuthenticationError,
     BadRequestError,
     InvalidInputError,
     NotFoundError,
+    ResponseFormatError,
 )
 from airflow_provider_agentruns.client.models import RunStatus
 from airflow_provider_agentruns.hooks import AgentRunHook, FlowybleHook, SnorbeHook
 from airflow_provider_agentruns.polling.poller import Outcome, RunPoller
 from airflow_provider_agentruns.simulator import Simulator
+from airflow_provider_agentruns.vendors.base import AcceptedStarts
+from airflow_provider_agentruns.vendors.snorbe import SnorbeAdapter
 
 AGENT_ID = "5e1b6f0a-3c5d-4f6e-8a7b-0c1d2e3f4a5b"
 
@@ -179,3 +183,34 @@ def test_a_vendors_own_hook_refuses_another_vendors_connection(connections: dict
         FlowybleHook(connections["snorbe"]).get_details(AGENT_ID)
     with pytest.raises(InvalidInputError, match="is of type 'flowyble', not 'snorbe'"):
         SnorbeHook(connections["flowyble"]).list_agents()
+
+
+def test_accepted_starts_are_looked_for_on_all_pages(
+    connections: dict[str, str], simulator: Simulator
+) -> None:
+    began = time.time()
+    wanted = simulator.create_run("snorbe", input_text="Say hello.", duration=60)
+    for number in range(25):
+        simulator.create_run("snorbe", input_text=f"Say {number}.", duration=60)
+    hook = AgentRunHook(connections["snorbe"])
+    found = hook.accepted_starts(since=began - 1, message="Say hello.")
+    assert found is not None
+    assert [start.ref for start in found] == [None], f"run {wanted} is there, but not named"
+    pages = [request for request in simulator.requests() if request.operation == "snorbe.turn.list"]
+    assert len(pages) == 3
+
+
+def test_a_list_of_starts_without_an_end_is_given_up(
+    connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = Request(operation="look", method="GET", path="/simulator/health")
+    page = Call(request, lambda _: AcceptedStarts((), "next"))
+    monkeypatch.setattr(SnorbeAdapter, "accepted_starts", lambda *_: page)
+    with pytest.raises(ResponseFormatError, match="20 pages"):
+        AgentRunHook(connections["snorbe"]).accepted_starts(since=0, message="Say hello.")
+
+
+def test_where_the_vendor_lists_no_starts_none_are_looked_for(connections: dict[str, str]) -> None:
+    hook = AgentRunHook(connections["flowyble"])
+    assert hook.accepted_starts(since=0, agent_id="a", message="m") is None
+    assert hook.cancel("5e1b6f0a-3c5d-4f6e-8a7b-0c1d2e3f4a5b") is False

@@ -377,7 +377,7 @@ def test_a_sensor_looks_its_connection_up_once_for_all_pokes(
         looked_up.append(conn_id)
         return get_vendor_connection(conn_id)
 
-    monkeypatch.setattr("airflow_provider_agentruns.hooks.get_vendor_connection", look_up)
+    monkeypatch.setattr("airflow_provider_agentruns.hooks.agent_run.get_vendor_connection", look_up)
     run_id = simulator.create_run("snorbe", scenario="never")
     poll = AgentRunHook.poll
 

@@ -1,13 +1,13 @@
-"""Hooks: talk to a vendor from a worker, with the key kept in an Airflow connection."""
+"""The hook for any vendor."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook, mask_secret
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 from pydantic import ValidationError
 
 from airflow_provider_agentruns.client._sync import Client
@@ -20,13 +20,11 @@ from airflow_provider_agentruns.client.exceptions import (
     PermissionDeniedError,
     ResponseFormatError,
 )
-from airflow_provider_agentruns.client.models import Agent, Run, RunRef
+from airflow_provider_agentruns.client.models import Run, RunRef
 from airflow_provider_agentruns.client.retry import ONCE
 from airflow_provider_agentruns.connections import VendorConnection, get_vendor_connection
 from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
 from airflow_provider_agentruns.vendors.base import AcceptedStart, StartRequest, VendorAdapter
-from airflow_provider_agentruns.vendors.flowyble import FlowybleAdapter
-from airflow_provider_agentruns.vendors.snorbe import SnorbeAdapter
 
 T = TypeVar("T")
 
@@ -260,76 +258,3 @@ class AgentRunHook(BaseHook):
     def _send(self, call: Call[T]) -> T:
         with self.get_conn() as client:
             return client.send(call)
-
-
-class FlowybleHook(AgentRunHook):
-    """
-    Talk to Flowyble: what every vendor can, and what only Flowyble has.
-
-    :param conn_id: an Airflow connection of type Flowyble.
-    """
-
-    conn_type = "flowyble"
-    hook_name = "Flowyble"
-    default_conn_name: ClassVar[str] = "flowyble_default"
-
-    def __init__(self, conn_id: str = default_conn_name, **kwargs: Any) -> None:
-        super().__init__(conn_id, **kwargs)
-
-    @property
-    def adapter(self) -> FlowybleAdapter:
-        """Return Flowyble's adapter."""
-        return cast("FlowybleAdapter", self.vendor_connection.adapter)
-
-    def get_details(self, run_id: str) -> Run:
-        """
-        Read an agent run with its steps, docs.flowyble.com, api-reference/agents/get-run-details.
-
-        :raises InvalidInputError: no run can have this id.
-        :raises APIError: the vendor refused, or could not be reached.
-        """
-        return self._send(self.adapter.details(self.ref(run_id)))
-
-    def start_by_webhook(self, token: str, body: dict[str, Any], *, secret: str | None = None) -> Run:
-        """
-        Start a run through an incoming webhook, docs.flowyble.com, api-reference/webhooks/incoming.
-
-        :param token: the token at the end of the webhook's URL. It is a credential: keep it in a
-            connection or variable.
-        :param body: JSON data, which becomes the run's input.
-        :param secret: signs the body, where the webhook asks for it.
-        :raises InvalidInputError: the body is no JSON data, or the token is empty; nothing was sent.
-        :raises APIError: the vendor refused, or could not be reached.
-        """
-        for credential in (token, secret):
-            if credential:
-                mask_secret(credential)
-        return self._send(self.adapter.start_by_webhook(token, body, secret))
-
-
-class SnorbeHook(AgentRunHook):
-    """
-    Talk to Snorbe: what every vendor can, and what only Snorbe has.
-
-    :param conn_id: an Airflow connection of type Snorbe.
-    """
-
-    conn_type = "snorbe"
-    hook_name = "Snorbe"
-    default_conn_name: ClassVar[str] = "snorbe_default"
-
-    def __init__(self, conn_id: str = default_conn_name, **kwargs: Any) -> None:
-        super().__init__(conn_id, **kwargs)
-
-    @property
-    def adapter(self) -> SnorbeAdapter:
-        """Return Snorbe's adapter."""
-        return cast("SnorbeAdapter", self.vendor_connection.adapter)
-
-    def list_agents(self) -> tuple[Agent, ...]:
-        """
-        List the agents of the key's workspace, docs.snorbe.deskrex.ai, en/api-reference/list-agents.
-
-        :raises APIError: the vendor refused, or could not be reached.
-        """
-        return self._send(self.adapter.list_agents())
