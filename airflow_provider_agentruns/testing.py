@@ -36,7 +36,7 @@ from airflow_provider_agentruns.client.exceptions import (
 from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus
 from airflow_provider_agentruns.client.retry import ONCE
 from airflow_provider_agentruns.client.settings import ClientSettings
-from airflow_provider_agentruns.vendors.base import Listing, StartRequest, VendorAdapter
+from airflow_provider_agentruns.vendors.base import AcceptedStarts, Listing, StartRequest, VendorAdapter
 
 T = TypeVar("T")
 Send = Callable[[ClientSettings, Call[T]], T]
@@ -155,6 +155,33 @@ class AdapterContract:
         assert going_on.run_id not in listing.changed
         assert {ref.run_id for ref in ended} <= set(listing.changed)
         assert not listing.going_on & {ref.run_id for ref in ended}
+
+    def test_cancels_a_run(self, vendor: ContractVendor, send: Send[Any]) -> None:
+        """A call that cancels, where there is one, ends a run; to cancel it once more is no error."""
+        ref = vendor.create_run(RunStatus.RUNNING)
+        call = vendor.adapter.cancel(ref)
+        if call is None:
+            pytest.skip("the vendor has no call that cancels")
+        send(vendor.settings, call)
+        assert send(vendor.settings, vendor.adapter.status(ref)).status is RunStatus.CANCELLED
+        send(vendor.settings, call)
+
+    def test_lists_the_starts_it_has_taken(self, vendor: ContractVendor, send: Send[Any]) -> None:
+        """A list of accepted starts, where there is one, has those of the same input since then."""
+        call = vendor.adapter.accepted_starts(vendor.start_request, 0.0)
+        if call is None:
+            pytest.skip("the vendor has no list of accepted starts")
+        assert send(vendor.settings, call).starts == ()
+        run = send(vendor.settings, vendor.adapter.start(vendor.start_request))
+        [start] = send(vendor.settings, call).starts
+        assert start.ref in {None, run.ref}
+        later = vendor.adapter.accepted_starts(vendor.start_request, start.at + 1)
+        assert later is not None
+        assert send(vendor.settings, later) == AcceptedStarts(())
+        other = vendor.start_request.model_copy(update={"message": "Something else."})
+        call = vendor.adapter.accepted_starts(other, 0.0)
+        assert call is not None
+        assert send(vendor.settings, call).starts == ()
 
     def test_probe_accepts_a_good_key(self, vendor: ContractVendor, send: Send[Any]) -> None:
         """The probe of a key that works returns a sentence."""
