@@ -46,6 +46,7 @@ class TaskInstance:
     state: str | None
     try_number: int
     duration: float | None
+    id: str = ""
 
     @property
     def name(self) -> str:
@@ -124,6 +125,10 @@ class AirflowApi:
         }
         self._request("POST", f"/dags/{quote(dag_id)}/clearTaskInstances", json=body)
 
+    def mark_task(self, dag_id: str, run_id: str, task_id: str, *, state: str) -> None:
+        """Mark a task as the UI does: `success`, `failed` or `skipped`."""
+        self._request("PATCH", _task_path(dag_id, run_id, task_id), json={"new_state": state})
+
     def dag_run(self, dag_id: str, run_id: str) -> DagRun:
         """Ask for one run of a DAG."""
         return DagRun(dag_id, run_id, state=str(self._get(_run_path(dag_id, run_id))["state"]))
@@ -138,6 +143,7 @@ class AirflowApi:
                 state=task["state"],
                 try_number=int(task["try_number"]),
                 duration=task["duration"],
+                id=str(task["id"]),
             )
             for task in found
         ]

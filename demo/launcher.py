@@ -3,11 +3,17 @@
 Started as `python -m demo.launcher LOG_FOLDER EXECUTION_PORT` by `demo.standalone`, in its own session.
 Importing Airflow takes about five seconds of a core, and `airflow standalone` pays it five times; here it is
 paid once, and the worker processes inherit it too. Standard input is a lifeline: when it closes, because the
-parent asked for the end or because it died, the whole session ends.
+parent asked for the end or because it died, the whole session ends. It also ends when a component ends
+by itself.
+
+For tests of failures, a line on standard input asks for one. `signal COMPONENT NUMBER alone` sends a signal
+to a component's process, with `all` in place of `alone` also to its children; the end of a component that was
+terminated or killed so is no reason to end. `start COMPONENT KIND` starts another one, called COMPONENT.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import select
@@ -18,7 +24,7 @@ from pathlib import Path
 
 from setproctitle import setproctitle
 
-from demo.processes import end_session
+from demo.processes import end_session, signal_family
 
 GRACE = 2.0
 EVERY_COMPONENT_NEEDS = (
@@ -77,21 +83,74 @@ def fork_airflow(name: str, arguments: tuple[str, ...], log_folder: Path) -> int
         os._exit(exit_status)
 
 
-def lifeline_closed(wait: float) -> bool:
-    """Wait up to `wait` seconds for the parent to close our standard input."""
-    readable, _, _ = select.select([0], [], [], wait)
-    return bool(readable) and not os.read(0, 1)
+class Lifeline:
+    """Standard input: the parent's wishes, a line each, until it closes."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._unfinished = b""
+
+    def wishes(self, wait: float) -> list[list[str]]:
+        """Wait up to `wait` seconds for the parent to write, and return the words of each whole line."""
+        readable, _, _ = select.select([0], [], [], wait)
+        if not readable:
+            return []
+        received = os.read(0, 4096)
+        self.is_closed = not received
+        *lines, self._unfinished = (self._unfinished + received).split(b"\n")
+        return [line.decode().split() for line in lines]
 
 
-def watch(components: dict[int, str]) -> int:
+class Components:
+    """The running components.
+
+    :param log_folder: where each has its log file.
+    """
+
+    def __init__(self, log_folder: Path) -> None:
+        self._log_folder = log_folder
+        self._names: dict[int, str] = {}
+
+    def start(self, name: str, arguments: tuple[str, ...]) -> None:
+        """Start one, whose end will be missed."""
+        self._names[fork_airflow(name, arguments, self._log_folder)] = name
+
+    def obey(self, wish: list[str]) -> None:
+        """Do what a line on standard input asks for; see the module.
+
+        :raises ValueError: it is not understood, or there is no such component.
+        """
+        match wish:
+            case ["start", name, kind] if kind in DATABASE_USERS:
+                self.start(name, DATABASE_USERS[kind])
+            case ["signal", name, number, ("alone" | "all") as whom] if name in self._names.values():
+                self._signal(name, signal.Signals(int(number)), with_children=whom == "all")
+            case _:
+                raise ValueError(f"do not understand {' '.join(wish)!r}")
+
+    def ended_by_itself(self) -> str | None:
+        """Say which component ended without being asked to, None if there is none."""
+        with contextlib.suppress(ChildProcessError):
+            pid, wait_status = os.waitpid(-1, os.WNOHANG)
+            if name := self._names.get(pid):
+                return f"{name} ended by itself, exit status {os.waitstatus_to_exitcode(wait_status)}"
+        return None
+
+    def _signal(self, name: str, number: signal.Signals, *, with_children: bool) -> None:
+        pid = next(pid for pid, its_name in self._names.items() if its_name == name)
+        if number in {signal.SIGTERM, signal.SIGKILL}:
+            del self._names[pid]
+        signal_family(pid, number, with_children=with_children)
+
+
+def watch(components: Components) -> int:
     """Wait until the lifeline closes (0) or a component ends by itself (1)."""
-    while not lifeline_closed(0.2):
-        pid, wait_status = os.waitpid(-1, os.WNOHANG)
-        if pid in components:
-            print(
-                f"{components[pid]} ended by itself, exit status {os.waitstatus_to_exitcode(wait_status)}",
-                flush=True,
-            )
+    lifeline = Lifeline()
+    while not lifeline.is_closed:
+        for wish in lifeline.wishes(0.2):
+            components.obey(wish)
+        if problem := components.ended_by_itself():
+            print(problem, flush=True)
             return 1
     return 0
 
@@ -100,11 +159,10 @@ def main(log_folder: Path, execution_port: str) -> int:
     """Migrate, start the components, and wait for the end."""
     for module in EVERY_COMPONENT_NEEDS:
         importlib.import_module(module)
-    components = {}
+    components = Components(log_folder)
     # The API servers have the longest way to go, and need no database before their first request.
     for name, arguments in API_SERVERS.items():
-        arguments_with_port = tuple(part.format(execution_port=execution_port) for part in arguments)
-        components[fork_airflow(name, arguments_with_port, log_folder)] = name
+        components.start(name, tuple(part.format(execution_port=execution_port) for part in arguments))
     # A child migrates: this process must not open a database connection that its forks would share.
     migration = fork_airflow("db-migrate", ("db", "migrate"), log_folder)
     for module in WORKERS_NEED:
@@ -114,7 +172,7 @@ def main(log_folder: Path, execution_port: str) -> int:
         print(f"db-migrate failed, exit status {exit_status}", flush=True)
         return 1
     for name, arguments in DATABASE_USERS.items():
-        components[fork_airflow(name, arguments, log_folder)] = name
+        components.start(name, arguments)
     return watch(components)
 
 

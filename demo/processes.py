@@ -1,4 +1,4 @@
-"""Find and end every process of a session, whatever process groups its members moved to."""
+"""Find, signal and end processes of a session, whatever process groups its members moved to."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ def end_session(session_id: int, *, grace: float) -> None:
     while (members := session_members(session_id)) and time.monotonic() < deadline:
         _signal(members, signal.SIGKILL)
         psutil.wait_procs(members, timeout=0.5)
+
+
+def signal_family(pid: int, number: signal.Signals, *, with_children: bool) -> None:
+    """Send a signal to a process and, if asked, to all its descendants."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        _signal([process, *(process.children(recursive=True) if with_children else ())], number)
 
 
 def _signal(processes: list[psutil.Process], signal_number: signal.Signals) -> None:

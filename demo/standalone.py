@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+import psutil  # type: ignore[import-untyped]
 import requests
 
-from demo.airflow_api import AirflowApi, AirflowApiError
+from demo.airflow_api import AirflowApi, AirflowApiError, TaskInstance
 from demo.airflow_environment import LOOPBACK, airflow_environment, free_port
 from demo.launcher import GRACE
-from demo.processes import end_session
+from demo.processes import end_session, session_members
 
 PROJECT = Path(__file__).resolve().parent.parent
 _TAIL_LINES = 15
@@ -39,6 +40,7 @@ class StandaloneAirflow(AirflowApi):
     :param connections: Airflow connections by id, as URI or JSON.
     :param home: AIRFLOW_HOME; a temporary one, removed at the end, when it is not given.
     :param parallelism: how many tasks may run at the same time.
+    :param environment: what else stands in the environment of the processes.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class StandaloneAirflow(AirflowApi):
         connections: Mapping[str, str] | None = None,
         home: Path | None = None,
         parallelism: int = 6,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(f"http://{LOOPBACK}:{free_port()}")
         self._execution_port = free_port()
@@ -56,6 +59,7 @@ class StandaloneAirflow(AirflowApi):
         self._home_is_temporary = home is None
         self._connections = dict(connections or {})
         self._parallelism = parallelism
+        self._environment = dict(environment or {})
         self._launcher: subprocess.Popen[bytes] | None = None
 
     @property
@@ -111,13 +115,37 @@ class StandaloneAirflow(AirflowApi):
                     execution_api_url=self._execution_api_url,
                     connections=self._connections,
                     parallelism=self._parallelism,
-                ),
+                )
+                | self._environment,
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # A Ctrl-C in the terminal goes to us alone; we end the others in order.
                 start_new_session=True,
             )
+
+    def signal_component(self, name: str, number: signal.Signals, *, with_children: bool = True) -> None:
+        """Send a signal to a component, for tests of failures; if it ends, it is not missed.
+
+        :param name: `scheduler`, `triggerer`, `dag-processor`, or what `start_component` called it.
+        :param with_children: also to its children, as when its machine or container is lost.
+        """
+        self._ask(f"signal {name} {number.value} {'all' if with_children else 'alone'}")
+
+    def start_component(self, kind: str, *, name: str | None = None) -> None:
+        """Start another component, or one that was killed, and return at once.
+
+        :param kind: `scheduler`, `triggerer` or `dag-processor`.
+        :param name: what to call it, if there is one of its kind.
+        """
+        self._ask(f"start {name or kind} {kind}")
+
+    def task_processes(self, task: TaskInstance) -> list[psutil.Process]:
+        """List the processes of a task that runs on a worker: its supervisor and its own."""
+        if self.session_id is None:
+            return []
+        # Each is titled with the id.
+        return [process for process in session_members(self.session_id) if task.id in _title(process)]
 
     def stop(self, *, keep_home: bool = False) -> None:
         """End every process, then remove a temporary home unless it is to be kept. May be called again."""
@@ -155,9 +183,22 @@ class StandaloneAirflow(AirflowApi):
             parts.extend(lines[-_TAIL_LINES:])
         return "\n".join(parts)
 
+    def _ask(self, wish: str) -> None:
+        self.ensure_running()
+        if self._launcher and self._launcher.stdin:
+            self._launcher.stdin.write(f"{wish}\n".encode())
+            self._launcher.stdin.flush()
+
     def _answers(self, url: str) -> str:
         try:
             self._session.get(url, timeout=_PROBE_TIMEOUT).raise_for_status()
         except requests.RequestException as error:
             return f"does not answer ({type(error).__name__})"
         return "healthy"
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 
@@ -42,3 +43,24 @@ def test_asking_before_the_start_says_so(tmp_path: Path) -> None:
         airflow.wait_until_healthy()
     airflow.stop()
     airflow.stop()
+
+
+def test_component_is_killed_and_started_again_when_asked(tmp_path: Path) -> None:
+    """Another of its kind takes its place, and nothing else ends."""
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    with StandaloneAirflow(dags, home=tmp_path / "home") as airflow:
+        session_id = airflow.session_id
+        assert session_id is not None
+
+        def schedulers() -> list[int]:
+            return [process.pid for process in session_members(session_id) if process.name() == SCHEDULER]
+
+        [first] = airflow.wait_until(lambda: schedulers() or None, "a scheduler")
+        airflow.signal_component("scheduler", signal.SIGKILL)
+        airflow.wait_until(lambda: not schedulers() or None, "the scheduler to be gone")
+        airflow.start_component("scheduler")
+        [second] = airflow.wait_until(lambda: schedulers() or None, "another scheduler")
+        assert second != first
+        airflow.wait_until_healthy()
+    assert session_members(session_id) == []
