@@ -129,6 +129,10 @@ class AirflowApi:
         """Mark a task as the UI does: `success`, `failed` or `skipped`."""
         self._request("PATCH", _task_path(dag_id, run_id, task_id), json={"new_state": state})
 
+    def mark_dag_run(self, dag_id: str, run_id: str, *, state: str) -> None:
+        """Mark a DAG run as the UI does: `success` or `failed`."""
+        self._request("PATCH", _run_path(dag_id, run_id), json={"state": state})
+
     def dag_run(self, dag_id: str, run_id: str) -> DagRun:
         """Ask for one run of a DAG."""
         return DagRun(dag_id, run_id, state=str(self._get(_run_path(dag_id, run_id))["state"]))

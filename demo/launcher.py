@@ -27,6 +27,7 @@ from setproctitle import setproctitle
 from demo.processes import end_session, signal_family
 
 GRACE = 2.0
+DONE = "done:"
 EVERY_COMPONENT_NEEDS = (
     "airflow.settings",
     "airflow.cli.cli_parser",
@@ -149,6 +150,7 @@ def watch(components: Components) -> int:
     while not lifeline.is_closed:
         for wish in lifeline.wishes(0.2):
             components.obey(wish)
+            print(f"{DONE} {' '.join(wish)}", flush=True)
         if problem := components.ended_by_itself():
             print(problem, flush=True)
             return 1

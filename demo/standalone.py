@@ -18,7 +18,7 @@ import requests
 
 from demo.airflow_api import AirflowApi, AirflowApiError, TaskInstance
 from demo.airflow_environment import LOOPBACK, airflow_environment, free_port
-from demo.launcher import GRACE
+from demo.launcher import DONE, GRACE
 from demo.processes import end_session, session_members
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -133,7 +133,7 @@ class StandaloneAirflow(AirflowApi):
         self._ask(f"signal {name} {number.value} {'all' if with_children else 'alone'}")
 
     def start_component(self, kind: str, *, name: str | None = None) -> None:
-        """Start another component, or one that was killed, and return at once.
+        """Start another component, or one that was killed; `wait_until_healthy` waits for it.
 
         :param kind: `scheduler`, `triggerer` or `dag-processor`.
         :param name: what to call it, if there is one of its kind.
@@ -184,10 +184,16 @@ class StandaloneAirflow(AirflowApi):
         return "\n".join(parts)
 
     def _ask(self, wish: str) -> None:
+        """Ask the launcher for something and wait until it is done."""
         self.ensure_running()
+        already_done = self._done()
         if self._launcher and self._launcher.stdin:
             self._launcher.stdin.write(f"{wish}\n".encode())
             self._launcher.stdin.flush()
+        self.wait_until(lambda: self._done() > already_done or None, f"the launcher to {wish}")
+
+    def _done(self) -> int:
+        return (self.log_folder / "launcher.log").read_text(errors="replace").count(DONE)
 
     def _answers(self, url: str) -> str:
         try:

@@ -1,0 +1,212 @@
+"""Run cases of failure: start them together, break them together, and read how they came out."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from airflow_provider_agentruns.simulator import Simulator
+from demo.airflow_api import AirflowApiError, TaskInstance
+from demo.standalone import StandaloneAirflow
+from tests.e2e.fault_cases import SNORBE, Case, Outcome
+
+TASK = "answer"
+AGENT_ID = "a0000000-0000-4000-8000-000000000001"
+_START_OPERATIONS = {SNORBE: "snorbe.run.start"}
+_WAITING = {"deferred", "running"}
+_FINISHED = {"success", "failed"}
+
+
+class FaultRun:
+    """
+    The DAG run of one case.
+
+    :ivar problem: why the case could not be seen through, empty if it was.
+    """
+
+    def __init__(self, case: Case, airflow: StandaloneAirflow, simulator: Simulator) -> None:
+        self.case = case
+        self.problem = ""
+        self._airflow = airflow
+        self._simulator = simulator
+        self._dag_id = f"e2e_faults_{case.dag}"
+        self._message = f"{case.name} [sim: never]"
+        self._dag_run_id = ""
+        self._polls_before: Counter[str] = Counter()
+
+    @property
+    def started(self) -> list[str]:
+        """List the runs that the vendor has started for this case, oldest first."""
+        return [start.run_id for start in self._simulator.starts() if start.input_text == self._message]
+
+    def start(self) -> None:
+        """Trigger the DAG run; the answer to a start that is to be broken is held back."""
+        if self.case.during_start:
+            operation = _START_OPERATIONS.get(self.case.vendor, "flowyble.agent.start")
+            self._simulator.add_fault("latency", operation=operation, times=1, seconds=60, after_effect=True)
+        conf = {
+            "conn_id": f"{self.case.vendor}_default",
+            "agent_id": "" if self.case.vendor == SNORBE else AGENT_ID,
+            "message": self._message,
+        }
+        self._dag_run_id = self._airflow.trigger_dag(self._dag_id, conf)
+
+    def is_ready(self) -> bool:
+        """Tell whether the task waits for its run, or for the answer to its start."""
+        return bool(self.started) and (self.case.during_start or self._polls()[self.started[0]] > 0)
+
+    def break_it(self) -> None:
+        """Do to this task what its case says."""
+        if self.case.break_it:
+            self.case.break_it(self)
+        self._polls_before = self._polls()
+
+    def wait_for_another_poll(self) -> None:
+        """Wait until somebody asks the vendor about the run again."""
+        before = self._polls()
+        self._airflow.wait_until(lambda: self._polls() != before or None, "another poll")
+
+    def is_settled(self) -> bool:
+        """Tell whether the fault has been dealt with: the run is waited for anew, or the task has ended."""
+        expected = self.case.expected
+        if expected.result_of is None:
+            return self._cancels() >= expected.cancels and self.task().state == expected.task
+        if len(started := self.started) < expected.starts:
+            return False
+        polls = self._polls()[started[-1]]
+        if polls <= self._polls_before[started[-1]]:
+            return False
+        task = self.task()
+        return task.try_number >= self.case.tries and task.state in _WAITING
+
+    def answer(self) -> None:
+        """Let the run that was started last succeed, if the task is to have a result."""
+        if self.case.expected.result_of is not None and self.started:
+            self._simulator.finish_run(self.started[-1], output=_output(self.started[-1]))
+
+    def is_finished(self) -> bool:
+        """Tell whether the task has ended."""
+        return self.task().state in _FINISHED
+
+    def outcome(self) -> Outcome:
+        """Tell how the case came out."""
+        started, task = self.started, self.task()
+        result = self._airflow.xcom(self._dag_id, self._dag_run_id, TASK, "return_value")
+        outputs = [_output(run_id) for run_id in started]
+        return Outcome(
+            starts=len(started),
+            cancels=self._cancels(),
+            left=sum(self._simulator.run(run_id).phase != "ended" for run_id in started),
+            task=task.state,
+            result_of=outputs.index(result) + 1 if result in outputs else None,
+        )
+
+    def log(self) -> str:
+        """Read the logs of all tries."""
+        return "\n".join(
+            self._airflow.task_log(self._dag_id, self._dag_run_id, TASK, try_number=number)
+            for number in range(1, self.task().try_number + 1)
+        )
+
+    def task(self) -> TaskInstance:
+        """Ask Airflow for the task."""
+        [task] = self._airflow.task_instances(self._dag_id, self._dag_run_id)
+        return task
+
+    def kill(self, number: signal.Signals, *, with_supervisor: bool) -> None:
+        """Send a signal to the task's process, or to its supervisor and to it."""
+        processes = self._airflow.task_processes(self.task())
+        pids = {process.pid for process in processes}
+        for process in processes:
+            if with_supervisor or process.ppid() in pids:
+                process.send_signal(number)
+
+    def terminate_worker(self) -> None:
+        """Ask the task's supervisor to end, as a worker that is shut down does."""
+        processes = self._airflow.task_processes(self.task())
+        pids = {process.pid for process in processes}
+        [supervisor] = [process for process in processes if process.ppid() not in pids]
+        supervisor.terminate()
+
+    def clear(self) -> None:
+        """Clear the task."""
+        self._airflow.clear_task(self._dag_id, self._dag_run_id, TASK)
+
+    def mark(self, state: str) -> None:
+        """Mark the task."""
+        self._airflow.mark_task(self._dag_id, self._dag_run_id, TASK, state=state)
+
+    def mark_dag_run(self, state: str) -> None:
+        """Mark the DAG run."""
+        self._airflow.mark_dag_run(self._dag_id, self._dag_run_id, state=state)
+
+    def fail_at_vendor(self) -> None:
+        """Let the run fail."""
+        self._simulator.finish_run(self.started[-1], scenario="fail")
+
+    def _cancels(self) -> int:
+        return sum(cancel.input_text == self._message for cancel in self._simulator.cancels())
+
+    def _polls(self) -> Counter[str]:
+        return Counter(
+            {
+                run_id: sum(
+                    (request.operation or "").endswith(".status")
+                    for request in self._simulator.requests(run_id=run_id)
+                )
+                for run_id in self.started
+            }
+        )
+
+
+def see_through(
+    runs: Sequence[FaultRun], airflow: StandaloneAirflow, break_all: Callable[[], None] | None = None
+) -> None:
+    """
+    Start tasks, break them while they wait, and bring them to their ends.
+
+    :param break_all: what happens to all of them at once.
+    """
+    during_start = [run for run in runs if run.case.during_start]
+    while_waiting = [run for run in runs if not run.case.during_start]
+    # The delayed answer must be that of the right start.
+    for some in (while_waiting, during_start):
+        for run in some:
+            run.start()
+        _await_all(some, FaultRun.is_ready, airflow, "never waited for its run", timeout=90)
+    if break_all:
+        break_all()
+    for run in runs:
+        run.break_it()
+    _await_all(runs, FaultRun.is_settled, airflow, "was not dealt with", timeout=90)
+    for run in runs:
+        run.answer()
+    _await_all(runs, FaultRun.is_finished, airflow, "did not end", timeout=60)
+
+
+def _await_all(
+    runs: Sequence[FaultRun],
+    has_come: Callable[[FaultRun], bool],
+    airflow: StandaloneAirflow,
+    problem: str,
+    *,
+    timeout: float,
+) -> None:
+    """Wait until something has come for all; of the others, note that it has not, and go on."""
+    missing = list(runs)
+
+    def all_there() -> bool | None:
+        missing[:] = [run for run in missing if not has_come(run)]
+        return not missing or None
+
+    try:
+        airflow.wait_until(all_there, problem, timeout=timeout)
+    except AirflowApiError as error:
+        airflow.ensure_running()
+        for run in missing:
+            run.problem = run.problem or f"{problem}: {error}"
+
+
+def _output(run_id: str) -> str:
+    return f"The answer of run {run_id}"

@@ -1,0 +1,131 @@
+"""A task neither pays twice nor leaves a run behind when things break; the simulator's logs are the judge."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_agentruns.simulator import Simulator
+from demo.airflow_environment import connection
+from demo.standalone import PROJECT, StandaloneAirflow
+from tests.e2e import fault_cases
+from tests.e2e.fault_cases import CASES, Case, Outcome, make_table
+from tests.e2e.fault_runs import FaultRun, see_through
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+PAGE = PROJECT / "docs" / "faults.md"
+UPDATE_DOCS = "UPDATE_DOCS"
+# Airflow's own patience, shortened: it notices after seconds what it takes minutes to by default.
+IMPATIENCE = {
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "12",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
+}
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with Simulator(requests_per_minute=100_000) as simulator:
+        yield simulator
+
+
+@pytest.fixture(scope="module")
+def airflow(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirflow]:
+    keys = {
+        "cancellable": simulator.flowyble_key,
+        "flowyble": simulator.flowyble_key,
+        "snorbe": simulator.snorbe_key,
+    }
+    connections = {
+        f"{conn_type}_default": connection(
+            conn_type, host=simulator.url, password=key, polls_per_minute=100_000
+        )
+        for conn_type, key in keys.items()
+    }
+    here = Path(__file__).parent
+    dags = tmp_path_factory.mktemp("dags")
+    (dags / "faults.py").write_text((here / "dags" / "faults.py").read_text())
+    with StandaloneAirflow(
+        dags,
+        connections=connections,
+        home=tmp_path_factory.mktemp("airflow"),
+        parallelism=12,
+        environment={"PYTHONPATH": str(here / "cancellable"), **IMPATIENCE},
+    ) as airflow:
+        airflow.wait_until_healthy()
+        airflow.wait_for_dags(sorted({f"e2e_faults_{case.dag}" for case in CASES}))
+        yield airflow
+
+
+@pytest.fixture(scope="module")
+def runs(airflow: StandaloneAirflow, simulator: Simulator) -> dict[Case, FaultRun]:
+    """Run all cases, those that the same fault breaks at the same time."""
+    made = {case: FaultRun(case, airflow, simulator) for case in CASES}
+
+    def together(cases: tuple[Case, ...], break_all: Callable[[], None] | None = None) -> None:
+        see_through([made[case] for case in cases], airflow, break_all)
+
+    def stop_triggerer() -> None:
+        run = made[fault_cases.TRIGGERER_STOPPED[0]]
+        airflow.signal_component("triggerer", signal.SIGSTOP)
+        airflow.start_component("triggerer", name="second-triggerer")
+        run.wait_for_another_poll()
+        airflow.signal_component("triggerer", signal.SIGCONT)
+
+    def kill_triggerers() -> None:
+        for name in ("triggerer", "second-triggerer"):
+            airflow.signal_component(name, signal.SIGKILL)
+        airflow.start_component("triggerer")
+
+    def shut_triggerer_down() -> None:
+        airflow.signal_component("triggerer", signal.SIGTERM, with_children=False)
+        airflow.start_component("triggerer")
+
+    def kill_scheduler(*, with_workers: bool) -> None:
+        airflow.signal_component("scheduler", signal.SIGKILL, with_children=with_workers)
+        airflow.start_component("scheduler")
+
+    together(fault_cases.TASK_FAULTS)
+    together(fault_cases.TRIGGERER_STOPPED, stop_triggerer)
+    together(fault_cases.TRIGGERER_KILLED, kill_triggerers)
+    together(fault_cases.TRIGGERER_SHUT_DOWN, shut_triggerer_down)
+    together(fault_cases.SCHEDULER_KILLED, lambda: kill_scheduler(with_workers=False))
+    together(fault_cases.SCHEDULER_LOST, lambda: kill_scheduler(with_workers=True))
+    return made
+
+
+@pytest.fixture(scope="module")
+def outcomes(runs: dict[Case, FaultRun]) -> dict[Case, Outcome]:
+    """Read how all came out once all have ended, so that nothing that comes late is missed."""
+    return {case: run.outcome() for case, run in runs.items()}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_nothing_is_paid_twice_or_left_behind(
+    case: Case, runs: dict[Case, FaultRun], outcomes: dict[Case, Outcome]
+) -> None:
+    run = runs[case]
+    assert outcomes[case] == case.expected, run.problem or run.log()
+    assert not run.problem, f"{run.problem}\n{run.log()}"
+    assert case.says in run.log()
+
+
+def test_the_documentation_shows_how_it_came_out(outcomes: dict[Case, Outcome]) -> None:
+    """Written anew with UPDATE_DOCS=1."""
+    table = make_table(outcomes)
+    page = PAGE.read_text()
+    generated = re.compile(r"(?<=<!-- table:begin -->\n).*(?=\n<!-- table:end -->)", re.DOTALL)
+    if os.environ.get(UPDATE_DOCS):
+        page = generated.sub(lambda _: table, page)
+        PAGE.write_text(page)
+    assert generated.findall(page) == [table]
