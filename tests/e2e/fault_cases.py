@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -30,11 +29,11 @@ class Outcome(NamedTuple):
 class Breakable(Protocol):
     """A task that waits, and what can be done to it."""
 
-    def kill(self, number: signal.Signals, *, with_supervisor: bool) -> None:
-        """Send a signal to the task's process, or to its supervisor and to it."""
+    def kill(self, *, with_supervisor: bool) -> None:
+        """Kill the task's process, or its supervisor and it."""
 
-    def terminate_worker(self) -> None:
-        """Ask the task's supervisor to end, as a worker that is shut down does."""
+    def shut_worker_down(self) -> None:
+        """Ask the task's supervisor to end, and kill it and the task when their time is over."""
 
     def clear(self) -> None: ...
 
@@ -89,15 +88,15 @@ _NO_WAY = "documents no way to cancel"
 
 
 def _kill_task(task: Breakable) -> None:
-    task.kill(signal.SIGKILL, with_supervisor=False)
+    task.kill(with_supervisor=False)
 
 
 def _kill_worker(task: Breakable) -> None:
-    task.kill(signal.SIGKILL, with_supervisor=True)
+    task.kill(with_supervisor=True)
 
 
 def _shut_worker_down(task: Breakable) -> None:
-    task.terminate_worker()
+    task.shut_worker_down()
 
 
 def _fail_run(task: Breakable) -> None:
@@ -118,7 +117,7 @@ def _mark_success(task: Breakable) -> None:
 
 _KILLED = "The task's process is killed (`kill -9`)"
 _WORKER_KILLED = "The worker is killed with the task"
-_SHUT_DOWN = "The worker is shut down (`SIGTERM`)"
+_SHUT_DOWN = "The worker is shut down (`SIGTERM`), and killed when its time is over"
 _LOST_ANSWER = "The task's process is killed before its start is answered"
 _CLEARED = "The task is cleared"
 _CLEARED_REATTACH = 'The task is cleared, `on_clear="reattach"`'
@@ -148,17 +147,17 @@ TASK_FAULTS = (
         _LOST_ANSWER,
         "on_worker",
         SNORBE,
-        _KEPT,
+        _LEFT,
         _kill_task,
         tries=2,
         during_start=True,
-        says="the vendor has taken it as run",
+        says="Nothing was started: look there",
     ),
     Case(_RUN_FAILED, "deferred", CAN_CANCEL, Outcome(2, 0, 0, "success", 2), _fail_run, 2),
     Case(_CLEARED, "deferred", CAN_CANCEL, _STARTED_ANEW, _clear, tries=2),
     Case(_CLEARED, "deferred", FLOWYBLE, _STARTED_BESIDE, _clear, tries=2, says=_NO_WAY),
     Case(_CLEARED, "on_worker", CAN_CANCEL, _STARTED_ANEW, _clear, tries=2),
-    Case(_CLEARED, "on_worker", FLOWYBLE, _KEPT, _clear, tries=2, says=_GOES_ON),
+    Case(_CLEARED, "on_worker", FLOWYBLE, _STARTED_BESIDE, _clear, tries=2, says=_NO_WAY),
     Case(_CLEARED_REATTACH, "deferred_reattach", CAN_CANCEL, _KEPT, _clear, tries=2, says=_GOES_ON),
     Case(_CLEARED_REATTACH, "on_worker_reattach", CAN_CANCEL, _KEPT, _clear, tries=2, says=_GOES_ON),
     Case(_FAILED, "deferred", CAN_CANCEL, _CANCELLED, _mark_failed),

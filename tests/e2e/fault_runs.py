@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 from collections.abc import Callable, Sequence
+
+import psutil  # type: ignore[import-untyped]
 
 from airflow_provider_agentruns.simulator import Simulator
 from demo.airflow_api import AirflowApiError, TaskInstance
@@ -67,6 +68,10 @@ class FaultRun:
         before = self._polls()
         self._airflow.wait_until(lambda: self._polls() != before or None, "another poll")
 
+    def wait_for_log(self, text: str) -> None:
+        """Wait until one of the task's logs says something."""
+        self._airflow.wait_until(lambda: text in self.log() or None, f"the log to say {text!r}")
+
     def is_settled(self) -> bool:
         """Tell whether the fault has been dealt with: the run is waited for anew, or the task has ended."""
         expected = self.case.expected
@@ -114,20 +119,16 @@ class FaultRun:
         [task] = self._airflow.task_instances(self._dag_id, self._dag_run_id)
         return task
 
-    def kill(self, number: signal.Signals, *, with_supervisor: bool) -> None:
-        """Send a signal to the task's process, or to its supervisor and to it."""
-        processes = self._airflow.task_processes(self.task())
-        pids = {process.pid for process in processes}
-        for process in processes:
-            if with_supervisor or process.ppid() in pids:
-                process.send_signal(number)
+    def kill(self, *, with_supervisor: bool) -> None:
+        """Kill the task's process, or its supervisor and it."""
+        for process in self._processes() if with_supervisor else self._processes()[1:]:
+            process.kill()
 
-    def terminate_worker(self) -> None:
-        """Ask the task's supervisor to end, as a worker that is shut down does."""
-        processes = self._airflow.task_processes(self.task())
-        pids = {process.pid for process in processes}
-        [supervisor] = [process for process in processes if process.ppid() not in pids]
-        supervisor.terminate()
+    def shut_worker_down(self) -> None:
+        """Ask the task's supervisor to end, and kill it and the task when their time is over."""
+        self._processes()[0].terminate()
+        self.wait_for_log("is left alone: its task is running")
+        self.kill(with_supervisor=True)
 
     def clear(self) -> None:
         """Clear the task."""
@@ -144,6 +145,12 @@ class FaultRun:
     def fail_at_vendor(self) -> None:
         """Let the run fail."""
         self._simulator.finish_run(self.started[-1], scenario="fail")
+
+    def _processes(self) -> list[psutil.Process]:
+        """List the supervisor, then the task."""
+        processes = self._airflow.task_processes(self.task())
+        pids = {process.pid for process in processes}
+        return sorted(processes, key=lambda process: process.ppid() in pids)
 
     def _cancels(self) -> int:
         return sum(cancel.input_text == self._message for cancel in self._simulator.cancels())
