@@ -230,10 +230,14 @@ def _cancel_if_given_up(hook: AgentRunHook, ti: Any, wait: RunWait) -> None:
     except Exception:
         log.exception("%s is left alone: whether its task was given up is not known", subject)
         return
-    if is_given_up(state, cancel_on_clear=wait.cancel_on_clear):
+    # A running task that is cleared is "restarting". One without a state was reset by a scheduler that took
+    # its worker for lost: it begins anew, as a retry does.
+    if state is not None and is_given_up(state, cancel_on_clear=wait.cancel_on_clear):
         log.warning("%s: its task was ended. %s", subject, cancel(hook, wait.ref.run_id, wait.ref.kind))
     else:
-        log.warning("%s is left alone: its task is %s, and a retry goes on with the run", subject, state)
+        log.warning(
+            "%s is left alone: its task is %s, and a retry goes on with the run", subject, state or "reset"
+        )
 
 
 def ended_by_airflow(next_method: str) -> bool:

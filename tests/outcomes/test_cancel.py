@@ -197,19 +197,24 @@ class KilledTaskInstance(TaskInstance):
         ("restarting", {}, 1),
         ("restarting", {"on_clear": "reattach"}, 0),
         ("running", {}, 0),
+        (None, {}, 0),
         ("not known", {}, 0),
         ("failed", {"cancel_on_kill": False}, 0),
     ],
 )
 def test_a_worker_that_is_killed_cancels_the_run_of_a_task_that_was_given_up(
-    state: str,
+    state: str | None,
     kwargs: dict[str, Any],
     cancels: int,
     simulator: Simulator,
     conn_id: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Airflow calls `on_kill` in a signal's handler, in the middle of the wait."""
+    """
+    Airflow calls `on_kill` in a signal's handler, in the middle of the wait.
+
+    A running task has no state when a scheduler that came up anew took its worker for lost, and reset it.
+    """
     operator = AgentRunOperator(
         task_id="t", conn_id=conn_id, message=NEVER, poll_interval=0.02, timeout=1, **kwargs
     )
