@@ -79,12 +79,14 @@ class Try(NamedTuple):
         Tell a retry, or the same try begun anew, from a clear.
 
         A clear lets the task have as many tries as at first, counted from the last one. Where that cannot be
-        seen, the number of a try beyond the last shows it, or that the task had succeeded.
+        seen, the number of a try beyond the last shows it, or that the task had succeeded. But a scheduler
+        that takes a worker for lost begins a try beyond the last without a clear.
         """
         if record.is_surfaced and self.clear_number != record.clear_number:
             return False
         same_round = self.max_tries == record.max_tries and self.number >= record.try_number
-        return same_round and self.number <= self.max_tries + 1
+        was_not_cleared = self.clear_number is not None and self.clear_number == record.clear_number
+        return same_round and (was_not_cleared or self.number <= self.max_tries + 1)
 
 
 class Earlier(StrEnum):

@@ -400,6 +400,16 @@ def test_a_task_that_had_succeeded_runs_again_only_because_it_was_cleared(
     assert len(simulator.starts()) == starts
 
 
+@pytest.mark.parametrize(("clear_number", "starts"), [(1, 2), (0, 1)])
+def test_a_try_beyond_the_last_goes_on_with_the_run_unless_it_was_cleared(
+    clear_number: int, starts: int, task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A scheduler that takes a worker for lost resets a task also when it has no retries left."""
+    _die_while_waiting(task, monkeypatch, Try(1, 0, clear_number=0))
+    assert task.run(Try(2, 0, clear_number=clear_number)).value
+    assert len(simulator.starts()) == starts
+
+
 @pytest.mark.parametrize("order", [("a", "b"), ("b", "a")])
 def test_the_order_of_names_in_the_inputs_makes_no_other_start(
     order: tuple[str, str], connections: dict[str, str], simulator: Simulator, monkeypatch: pytest.MonkeyPatch
