@@ -39,6 +39,8 @@ class Breakable(Protocol):
 
     def mark(self, state: str) -> None: ...
 
+    def wait_for_state(self, state: str) -> None: ...
+
     def mark_dag_run(self, state: str) -> None: ...
 
     def fail_at_vendor(self) -> None: ...
@@ -111,6 +113,12 @@ def _mark_failed(task: Breakable) -> None:
     task.mark("failed")
 
 
+def _kill_and_mark_failed(task: Breakable) -> None:
+    _kill_task(task)
+    task.wait_for_state("up_for_retry")
+    task.mark("failed")
+
+
 def _mark_success(task: Breakable) -> None:
     task.mark("success")
 
@@ -125,6 +133,7 @@ _FAILED = "The task is marked failed"
 _SUCCESS = "The task is marked success"
 _KEEP = "The task is marked failed, `cancel_on_kill=False`"
 _DAG_RUN = "The DAG run is marked failed"
+_BETWEEN_TRIES = "The task's process is killed, and the task is marked failed before its retry"
 _RUN_FAILED = "The run fails, and the task is retried"
 _TIMEOUT = "The time is over"
 _CANCEL_ON_TIMEOUT = "The time is over, `cancel_on_timeout=True`"
@@ -168,6 +177,8 @@ TASK_FAULTS = (
     Case(_SUCCESS, "deferred", CAN_CANCEL, _CANCELLED._replace(task="success"), _mark_success),
     Case(_SUCCESS, "on_worker", CAN_CANCEL, _CANCELLED._replace(task="success"), _mark_success),
     Case(_DAG_RUN, "deferred", CAN_CANCEL, _CANCELLED, lambda task: task.mark_dag_run("failed")),
+    Case(_DAG_RUN, "on_worker", CAN_CANCEL, _CANCELLED, lambda task: task.mark_dag_run("failed")),
+    Case(_BETWEEN_TRIES, "on_worker_retry_later", CAN_CANCEL, _LEFT, _kill_and_mark_failed),
     Case(_TIMEOUT, "deferred_timeout", CAN_CANCEL, _LEFT, says="had not ended after"),
     Case(_CANCEL_ON_TIMEOUT, "deferred_cancel_on_timeout", CAN_CANCEL, _CANCELLED),
     Case(_CANCEL_ON_TIMEOUT, "deferred_cancel_on_timeout", FLOWYBLE, _LEFT, says=_NO_WAY),
@@ -181,7 +192,11 @@ TRIGGERER_STOPPED = (
         says="its task still waits for it",
     ),
 )
-TRIGGERER_KILLED = (Case("The triggerer is killed, and restarted", "deferred", CAN_CANCEL, _KEPT),)
+TRIGGERER_KILLED = (
+    Case("The triggerer is killed, and restarted", "deferred", CAN_CANCEL, _KEPT),
+    Case("The task is cleared while no triggerer runs", "deferred", CAN_CANCEL, _STARTED_ANEW, _clear, 2),
+    Case("The task is marked failed while no triggerer runs", "deferred", CAN_CANCEL, _LEFT, _mark_failed),
+)
 TRIGGERER_SHUT_DOWN = (Case("The triggerer is shut down, and restarted", "deferred", CAN_CANCEL, _KEPT),)
 _SCHEDULER_KILLED = "The scheduler is killed, and restarted"
 SCHEDULER_KILLED = (

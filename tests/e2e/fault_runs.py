@@ -138,6 +138,10 @@ class FaultRun:
         """Mark the task."""
         self._airflow.mark_task(self._dag_id, self._dag_run_id, TASK, state=state)
 
+    def wait_for_state(self, state: str) -> None:
+        """Wait until the task is in a state."""
+        self._airflow.wait_for_task(self._dag_id, self._dag_run_id, TASK, state=state)
+
     def mark_dag_run(self, state: str) -> None:
         """Mark the DAG run."""
         self._airflow.mark_dag_run(self._dag_id, self._dag_run_id, state=state)
@@ -168,12 +172,16 @@ class FaultRun:
 
 
 def see_through(
-    runs: Sequence[FaultRun], airflow: StandaloneAirflow, break_all: Callable[[], None] | None = None
+    runs: Sequence[FaultRun],
+    airflow: StandaloneAirflow,
+    break_all: Callable[[], None] = lambda: None,
+    mend_all: Callable[[], None] = lambda: None,
 ) -> None:
     """
     Start tasks, break them while they wait, and bring them to their ends.
 
-    :param break_all: what happens to all of them at once.
+    :param break_all: breaks what all of them need.
+    :param mend_all: mends it, after each was broken by itself.
     """
     during_start = [run for run in runs if run.case.during_start]
     while_waiting = [run for run in runs if not run.case.during_start]
@@ -182,10 +190,10 @@ def see_through(
         for run in some:
             run.start()
         _await_all(some, FaultRun.is_ready, airflow, "never waited for its run", timeout=90)
-    if break_all:
-        break_all()
-    for run in runs:
+    break_all()
+    for run in (*during_start, *while_waiting):
         run.break_it()
+    mend_all()
     _await_all(runs, FaultRun.is_settled, airflow, "was not dealt with", timeout=90)
     for run in runs:
         run.answer()

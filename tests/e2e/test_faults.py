@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -59,7 +61,7 @@ def airflow(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> I
         dags,
         connections=connections,
         home=tmp_path_factory.mktemp("airflow"),
-        parallelism=12,
+        parallelism=20,
         environment={"PYTHONPATH": str(here / "cancellable"), **IMPATIENCE},
     ) as airflow:
         airflow.wait_until_healthy()
@@ -76,38 +78,51 @@ def runs(
     made = {case: FaultRun(case, airflow, simulator) for case in wanted}
     triggerers = ["triggerer"]
 
-    def together(cases: tuple[Case, ...], break_all: Callable[[], None] | None = None) -> None:
+    def together(cases: tuple[Case, ...], **breaking: Callable[[], None]) -> None:
         if some := [made[case] for case in cases if case in made]:
-            see_through(some, airflow, break_all)
+            see_through(some, airflow, **breaking)
 
     def stop_triggerer() -> None:
-        run = made[fault_cases.TRIGGERER_STOPPED[0]]
         airflow.signal_component("triggerer", signal.SIGSTOP)
+        while _is_locked(airflow.home / "airflow.db"):
+            # SQLite knows no row locks: one that stands still in a transaction would stop all others.
+            airflow.signal_component("triggerer", signal.SIGCONT)
+            airflow.signal_component("triggerer", signal.SIGSTOP)
         airflow.start_component("triggerer", name="second-triggerer")
-        run.wait_for_another_poll()
-        airflow.signal_component("triggerer", signal.SIGCONT)
         triggerers.append("second-triggerer")
+        made[fault_cases.TRIGGERER_STOPPED[0]].wait_for_another_poll()
+
+    def wake_triggerer_up() -> None:
+        run = made[fault_cases.TRIGGERER_STOPPED[0]]
+        airflow.signal_component("triggerer", signal.SIGCONT)
         run.wait_for_log(run.case.says)
 
-    def kill_triggerer() -> None:
-        for name in triggerers:
-            airflow.signal_component(name, signal.SIGKILL)
+    def kill_triggerers() -> None:
+        while triggerers:
+            airflow.signal_component(triggerers.pop(), signal.SIGKILL)
+
+    def start_triggerer() -> None:
         airflow.start_component("triggerer")
+        triggerers.append("triggerer")
 
     def shut_triggerer_down() -> None:
-        airflow.signal_component("triggerer", signal.SIGTERM, with_children=False)
-        airflow.start_component("triggerer")
+        airflow.signal_component(triggerers.pop(), signal.SIGTERM, with_children=False)
 
-    def kill_scheduler(*, with_workers: bool) -> None:
-        airflow.signal_component("scheduler", signal.SIGKILL, with_children=with_workers)
+    def kill_scheduler() -> None:
+        airflow.signal_component("scheduler", signal.SIGKILL, with_children=False)
+
+    def kill_scheduler_and_workers() -> None:
+        airflow.signal_component("scheduler", signal.SIGKILL)
+
+    def start_scheduler() -> None:
         airflow.start_component("scheduler")
 
     together(fault_cases.TASK_FAULTS)
-    together(fault_cases.TRIGGERER_STOPPED, stop_triggerer)
-    together(fault_cases.TRIGGERER_KILLED, kill_triggerer)
-    together(fault_cases.TRIGGERER_SHUT_DOWN, shut_triggerer_down)
-    together(fault_cases.SCHEDULER_KILLED, lambda: kill_scheduler(with_workers=False))
-    together(fault_cases.SCHEDULER_LOST, lambda: kill_scheduler(with_workers=True))
+    together(fault_cases.TRIGGERER_STOPPED, break_all=stop_triggerer, mend_all=wake_triggerer_up)
+    together(fault_cases.TRIGGERER_KILLED, break_all=kill_triggerers, mend_all=start_triggerer)
+    together(fault_cases.TRIGGERER_SHUT_DOWN, break_all=shut_triggerer_down, mend_all=start_triggerer)
+    together(fault_cases.SCHEDULER_KILLED, break_all=kill_scheduler, mend_all=start_scheduler)
+    together(fault_cases.SCHEDULER_LOST, break_all=kill_scheduler_and_workers, mend_all=start_scheduler)
     return made
 
 
@@ -115,6 +130,16 @@ def runs(
 def outcomes(runs: dict[Case, FaultRun]) -> dict[Case, Outcome]:
     """Read how all came out once all have ended, so that nothing that comes late is missed."""
     return {case: run.outcome() for case, run in runs.items()}
+
+
+def _is_locked(database: Path) -> bool:
+    with closing(sqlite3.connect(database, timeout=3)) as connection:
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError:
+            return True
+        connection.rollback()
+        return False
 
 
 def _is_wanted(case: Case, session: pytest.Session) -> bool:

@@ -19,6 +19,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "deferred_keep_on_kill": DEFERRED | {"cancel_on_kill": False},
     "on_worker": ON_WORKER,
     "on_worker_reattach": ON_WORKER | {"on_clear": "reattach"},
+    "on_worker_retry_later": ON_WORKER | {"retry_delay": timedelta(hours=1)},
     "on_worker_no_retries": ON_WORKER | {"retries": 0},
 }
 
