@@ -83,6 +83,10 @@ class SensedRunFailed(AgentRunFailed, AirflowFailException):
     """The run that a sensor waited on failed."""
 
 
+class SensedRunsFailed(AgentRunFailed, AirflowFailException):
+    """Too few of the runs that a sensor waited on succeeded."""
+
+
 class SensedRunCancelled(AgentRunCancelled, AirflowFailException):
     """The run that a sensor waited on was cancelled."""
 

@@ -40,8 +40,20 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": "Snorbe", "python-modules": ["airflow_provider_agentruns.sensors"]},
         ],
         "triggers": [
-            {"integration-name": "Flowyble", "python-modules": ["airflow_provider_agentruns.triggers"]},
-            {"integration-name": "Snorbe", "python-modules": ["airflow_provider_agentruns.triggers"]},
+            {
+                "integration-name": "Flowyble",
+                "python-modules": [
+                    "airflow_provider_agentruns.triggers",
+                    "airflow_provider_agentruns.runs_trigger",
+                ],
+            },
+            {
+                "integration-name": "Snorbe",
+                "python-modules": [
+                    "airflow_provider_agentruns.triggers",
+                    "airflow_provider_agentruns.runs_trigger",
+                ],
+            },
         ],
         "connection-types": [
             {

@@ -91,7 +91,7 @@ class RunResultBaseOperator(BaseOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> Any:
         """Take the wait back from the triggerer and surface the result."""
-        return self._conclude(context, *look_again(read_event(event), self.hook))
+        return self._conclude(context, *look_again(read_event(event, AgentRunEvent), self.hook))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; where Airflow itself ended the wait, name the run that goes on."""

@@ -1,4 +1,4 @@
-"""A sensor that waits until a run has ended."""
+"""Sensors: wait until a run, or many, have ended."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from airflow_provider_agentruns.exceptions import (
 )
 from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.polling.poller import Outcome, RunPoller
+from airflow_provider_agentruns.runs_sensor import AgentRunsSensor
 from airflow_provider_agentruns.triggers import AgentRunEvent
 from airflow_provider_agentruns.waiting import (
     DEFAULT_DEFERRABLE,
@@ -38,6 +39,8 @@ from airflow_provider_agentruns.waiting import (
     read_event,
     seconds,
 )
+
+__all__ = ["AgentRunSensor", "AgentRunsSensor"]
 
 
 class AgentRunSensor(BaseSensorOperator):
@@ -126,7 +129,7 @@ class AgentRunSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> None:
         """Take the wait back from the triggerer; fail as the run did."""
-        self._conclude(*look_again(read_event(event), self.hook))
+        self._conclude(*look_again(read_event(event, AgentRunEvent), self.hook))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; where Airflow itself ended the wait, name the run that goes on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
@@ -20,7 +21,7 @@ from airflow_provider_agentruns.client.models import RunRef
 from airflow_provider_agentruns.client.retry import JITTER, backoff
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.connection_cache import CachedConnection, connection_cache
-from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
+from airflow_provider_agentruns.polling.poller import Decision, Note, Outcome, RunPoller
 from airflow_provider_agentruns.polling.scheduler_registry import scheduler_for
 
 # A poll that is due at the deadline may take so long; a pause of the key may not hold the task longer.
@@ -58,6 +59,7 @@ class VendorTrigger(BaseTrigger):
         end_time: float,
         poll_from: float = 0.0,
         label: str = "",
+        log_level: int = logging.INFO,
     ) -> Decision:
         """
         Wait until a run has ended, and tell how the wait ended. It never raises.
@@ -66,8 +68,14 @@ class VendorTrigger(BaseTrigger):
         :param end_time: when to give up, seconds since the epoch.
         :param poll_from: when to poll first, seconds since the epoch.
         :param label: runs with the same one are expected to last alike.
+        :param log_level: what is less worth knowing is not logged.
         """
         subject = f"Run {one_line(str(run_id), 80)}"
+
+        def log_note(note: Note) -> None:
+            if note.level >= log_level:
+                self.log.log(note.level, "%s: %s", subject, note.text)
+
         poller: RunPoller | None = None
         looked_up_at = float("-inf")
         try:
@@ -79,7 +87,7 @@ class VendorTrigger(BaseTrigger):
                         poller,
                         connection.adapter.status(poller.ref),
                         connection.settings,
-                        on_note=lambda note: self.log.log(note.level, "%s: %s", subject, note.text),
+                        on_note=log_note,
                         delay=max(0.0, poll_from - time.time()),
                         bulk=connection.bulk,
                         label=label,

@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
     Context,
     conf,
 )
+from pydantic import BaseModel
 
 from airflow_provider_agentruns.cancellation import (
     CANCELLED,
@@ -35,14 +36,11 @@ DEFAULT_INTERVAL = 5.0
 DEFAULT_DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 RUN_ID_KEY = "run_id"
 RUN_KEY = "agent_run"
+RUNS_KEY = "agent_runs"
 ERROR_KEY = "error_message"
 
-# The trigger keeps the deadline. Airflow's own timeout, which ends a task without asking us, comes later:
-# for a triggerer that is away.
 _BACKSTOP = timedelta(minutes=10)
-# A task whose trigger fires before its supervisor has noticed that the deferring process is gone is queued
-# too soon, and failed by the scheduler ("state changed externally"). It notices after this many seconds.
-_SUPERVISOR_NOTICES_EXIT = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
+_SUPERVISOR_NOTICES_EXIT: float = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
 _LONGEST_DURATION = 10 * 365 * 24 * 3600.0
 _AIRFLOW_FAILS_TASK = "__fail__"
 _AIRFLOW_TIMED_OUT = "Trigger timeout"
@@ -50,6 +48,8 @@ _AIRFLOW_TIMED_OUT = "Trigger timeout"
 _KILL_GRACE = 4.5
 
 log = logging.getLogger(__name__)
+
+EventT = TypeVar("EventT", bound=BaseModel)
 
 
 def seconds(name: str, value: float | timedelta) -> float:
@@ -74,6 +74,27 @@ def bounded(timeout: float, execution_timeout: timedelta | None) -> float:
     :param timeout: seconds.
     """
     return min(timeout, execution_timeout.total_seconds()) if execution_timeout else timeout
+
+
+def first_poll_at(now: float) -> float:
+    """
+    Return when a task that defers now may be polled for first. Both are seconds since the epoch.
+
+    A task whose trigger fires before its supervisor has noticed that the deferring process is gone is queued
+    too soon, and failed by the scheduler ("state changed externally").
+    """
+    return now + _SUPERVISOR_NOTICES_EXIT
+
+
+def backstop(end_time: float) -> timedelta:
+    """
+    Return the timeout to defer with. The trigger keeps the deadline.
+
+    Airflow's own timeout, which ends a task without asking us, comes later: for a triggerer that is away.
+
+    :param end_time: the deadline, seconds since the epoch.
+    """
+    return timedelta(seconds=max(0.0, end_time - time.time())) + _BACKSTOP
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +160,6 @@ class RunWait:
 
         :raises TaskDeferred: always.
         """
-        now = time.time()
-        left = timedelta(seconds=max(0.0, self.end_time - now))
         operator.defer(
             trigger=AgentRunTrigger(
                 conn_id=self.conn_id,
@@ -150,25 +169,26 @@ class RunWait:
                 poll_interval=self.interval,
                 since=self.since,
                 end_time=self.end_time,
-                poll_from=now + _SUPERVISOR_NOTICES_EXIT,
+                poll_from=first_poll_at(time.time()),
                 not_found_until=self.not_found_until,
                 stall_timeout=self.stall_timeout,
                 cancel_on_kill=self.cancel_on_kill,
                 cancel_on_clear=self.cancel_on_clear,
             ),
             method_name="execute_complete",
-            timeout=left + _BACKSTOP,
+            timeout=backstop(self.end_time),
         )
 
 
-def read_event(event: dict[str, Any] | None) -> AgentRunEvent:
+def read_event(event: dict[str, Any] | None, model: type[EventT]) -> EventT:
     """
     Return what a trigger told.
 
+    :param model: what it tells.
     :raises AirflowException: nothing of ours, as after an upgrade in the middle of a wait.
     """
     try:
-        return AgentRunEvent.model_validate(event)
+        return model.model_validate(event)
     except ValueError:
         raise AirflowException(
             f"the trigger sent an event that this version does not understand: {event!r}"
