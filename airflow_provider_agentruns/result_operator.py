@@ -19,6 +19,7 @@ from airflow_provider_agentruns.cancellation import GOES_ON
 from airflow_provider_agentruns.client.exceptions import AgentRunsError
 from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus
 from airflow_provider_agentruns.client.text import one_line
+from airflow_provider_agentruns.deadline import bounded
 from airflow_provider_agentruns.exceptions import (
     AgentRunCancelled,
     AgentRunFailed,
@@ -35,7 +36,6 @@ from airflow_provider_agentruns.waiting import (
     RUN_ID_KEY,
     RUN_KEY,
     RunWait,
-    bounded,
     cancel,
     cancel_if_given_up,
     ended_by_airflow,

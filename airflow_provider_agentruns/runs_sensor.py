@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_agentruns.client.exceptions import AgentRunsError, InvalidInputError
 from airflow_provider_agentruns.client.models import RunStatus
 from airflow_provider_agentruns.client.text import one_line
+from airflow_provider_agentruns.deadline import backstop, bounded
 from airflow_provider_agentruns.exceptions import AgentRunUnreadable, SensedRunRefused, SensedRunsFailed
 from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.polling.goal import Mode, check_goal, judge, successes_needed
@@ -31,8 +32,6 @@ from airflow_provider_agentruns.waiting import (
     DEFAULT_DEFERRABLE,
     DEFAULT_INTERVAL,
     RUNS_KEY,
-    backstop,
-    bounded,
     first_poll_at,
     push,
     read_event,

@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import (
 from airflow_provider_agentruns.client.exceptions import AgentRunsError, InvalidInputError
 from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus
 from airflow_provider_agentruns.client.text import one_line
+from airflow_provider_agentruns.deadline import bounded
 from airflow_provider_agentruns.exceptions import (
     AgentRunUnreadable,
     SensedRunCancelled,
@@ -26,13 +27,13 @@ from airflow_provider_agentruns.exceptions import (
 from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.polling.poller import Outcome, RunPoller
 from airflow_provider_agentruns.runs_sensor import AgentRunsSensor
+from airflow_provider_agentruns.start_from_trigger import can_start_from_trigger, start_trigger_args
 from airflow_provider_agentruns.triggers import AgentRunEvent
 from airflow_provider_agentruns.waiting import (
     DEFAULT_DEFERRABLE,
     DEFAULT_INTERVAL,
     RUN_ID_KEY,
     RunWait,
-    bounded,
     ended_by_airflow,
     look_again,
     push,
@@ -55,6 +56,9 @@ class AgentRunSensor(BaseSensorOperator):
     :param stall_timeout: seconds or timedelta after which to give up a run that shows no change.
     :param deferrable: whether to wait in the triggerer, holding no worker.
     :param soft_fail: whether a failure skips the task instead.
+    :param start_from_trigger: whether the scheduler hands the task to the triggerer without starting a
+        worker, which implies ``deferrable``. A worker starts for the task's end only. Airflow 3.3 and newer,
+        not for mapped tasks; elsewhere a worker defers the task.
     """
 
     template_fields: Sequence[str] = ("conn_id", "run_id", "run_kind")
@@ -69,6 +73,7 @@ class AgentRunSensor(BaseSensorOperator):
         poke_interval: float | timedelta = DEFAULT_INTERVAL,
         stall_timeout: float | timedelta | None = None,
         deferrable: bool = DEFAULT_DEFERRABLE,
+        start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=seconds("poke_interval", poke_interval), **kwargs)
@@ -76,7 +81,20 @@ class AgentRunSensor(BaseSensorOperator):
         self.run_id = run_id
         self.run_kind = run_kind
         self.stall_timeout = None if stall_timeout is None else seconds("stall_timeout", stall_timeout)
-        self.deferrable = deferrable
+        self.deferrable = deferrable or start_from_trigger
+        self._needs_no_worker = start_from_trigger
+        if start_from_trigger and can_start_from_trigger(conn_id, run_id, run_kind):
+            self.start_from_trigger = True
+            self.start_trigger_args = start_trigger_args(
+                "airflow_provider_agentruns.triggers.AgentRunTrigger",
+                self.timeout,
+                self.execution_timeout,
+                conn_id=conn_id,
+                run_id=run_id,
+                run_kind=run_kind,
+                poll_interval=self.poke_interval,
+                stall_timeout=self.stall_timeout,
+            )
         self._hook: AgentRunHook | None = None
         self._poller: RunPoller | None = None
         self._pause = 0.0
@@ -93,6 +111,11 @@ class AgentRunSensor(BaseSensorOperator):
         """Wait for the run."""
         ref = self._ref()
         push(context, RUN_ID_KEY, ref.run_id)
+        if self._needs_no_worker:
+            self.log.info(
+                "start_from_trigger has no effect on a mapped task, in a test of a DAG, with values that are "
+                "no texts, or before Airflow 3.3: this worker defers the task"
+            )
         self.log.info("Waiting for run %s (connection %r)", ref.run_id, self.conn_id)
         if self.deferrable:
             self._wait(ref).defer(self)
@@ -129,7 +152,10 @@ class AgentRunSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> None:
         """Take the wait back from the triggerer; fail as the run did."""
-        self._conclude(*look_again(read_event(event, AgentRunEvent), self.hook))
+        ended = read_event(event, AgentRunEvent)
+        if self._needs_no_worker:
+            push(context, RUN_ID_KEY, ended.run_id)
+        self._conclude(*look_again(ended, self.hook))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; where Airflow itself ended the wait, name the run that goes on."""

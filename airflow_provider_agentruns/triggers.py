@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from airflow_provider_agentruns.cancellation import is_given_up
 from airflow_provider_agentruns.client.models import RunRef, RunStatus
 from airflow_provider_agentruns.client.text import one_line
+from airflow_provider_agentruns.deadline import Deadline
 from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
 from airflow_provider_agentruns.vendor_trigger import VendorTrigger
 
@@ -84,7 +85,7 @@ class AgentRunTrigger(VendorTrigger):
     :param run_kind: ``agent`` or ``tool`` where the vendor tells them apart; None for its default.
     :param agent_id: whose run it is, where that is known: how long it lasts can be guessed sooner.
     :param poll_interval: seconds between polls, as far as the key's budget allows.
-    :param end_time: when to give up, seconds since the epoch.
+    :param end_time: when to give up, seconds since the epoch; told from ``timeout`` if it is not given.
     :param poll_from: when to poll first, seconds since the epoch.
     :param not_found_until: until when "no such run" is taken for a run too young to be seen, seconds
         since the epoch.
@@ -92,6 +93,8 @@ class AgentRunTrigger(VendorTrigger):
     :param stall_timeout: seconds without a change at the vendor after which to give up.
     :param cancel_on_kill: whether to cancel the run when the task is killed.
     :param cancel_on_clear: whether a clear counts as a kill: the task will not go on with this run.
+    :param timeout: seconds to wait, for a task that went to the triggerer without a worker.
+    :param execution_timeout: the task's, in seconds, for the same.
     """
 
     def __init__(
@@ -99,7 +102,7 @@ class AgentRunTrigger(VendorTrigger):
         *,
         conn_id: str,
         run_id: str,
-        end_time: float,
+        end_time: float | None = None,
         run_kind: str | None = None,
         agent_id: str | None = None,
         poll_interval: float = 5.0,
@@ -109,19 +112,23 @@ class AgentRunTrigger(VendorTrigger):
         stall_timeout: float | None = None,
         cancel_on_kill: bool = False,
         cancel_on_clear: bool = False,
+        timeout: float | None = None,
+        execution_timeout: float | None = None,
     ) -> None:
         super().__init__(conn_id=conn_id)
         self.run_id = run_id
         self.run_kind = run_kind
         self.agent_id = agent_id
         self.poll_interval = poll_interval
-        self.end_time = end_time
+        self.end_time = end_time or 0.0
         self.poll_from = poll_from
         self.not_found_until = not_found_until
         self.since = since
         self.stall_timeout = stall_timeout
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_clear = cancel_on_clear
+        self.timeout = timeout
+        self.execution_timeout = execution_timeout
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments, which Airflow stores in its database."""
@@ -140,11 +147,16 @@ class AgentRunTrigger(VendorTrigger):
                 "stall_timeout": self.stall_timeout,
                 "cancel_on_kill": self.cancel_on_kill,
                 "cancel_on_clear": self.cancel_on_clear,
+                "timeout": self.timeout,
+                "execution_timeout": self.execution_timeout,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait for the run and fire one event."""
+        if self.timeout is not None:
+            timeout_after = getattr(self, "timeout_after", None)
+            self.since, self.end_time = Deadline.of(timeout_after, self.timeout, self.execution_timeout)
         decision = await self.watch(
             self.run_id,
             self.run_kind,

@@ -28,6 +28,7 @@ from airflow_provider_agentruns.cancellation import (
 )
 from airflow_provider_agentruns.client.exceptions import AgentRunsError
 from airflow_provider_agentruns.client.models import Run, RunRef
+from airflow_provider_agentruns.deadline import backstop
 from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
 from airflow_provider_agentruns.triggers import AgentRunEvent, AgentRunTrigger
@@ -39,7 +40,6 @@ RUN_KEY = "agent_run"
 RUNS_KEY = "agent_runs"
 ERROR_KEY = "error_message"
 
-_BACKSTOP = timedelta(minutes=10)
 _SUPERVISOR_NOTICES_EXIT: float = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
 _LONGEST_DURATION = 10 * 365 * 24 * 3600.0
 _AIRFLOW_FAILS_TASK = "__fail__"
@@ -67,15 +67,6 @@ def seconds(name: str, value: float | timedelta) -> float:
     return float(number)
 
 
-def bounded(timeout: float, execution_timeout: timedelta | None) -> float:
-    """
-    Return the shorter of both, in seconds. Airflow does not keep the second while a task is deferred.
-
-    :param timeout: seconds.
-    """
-    return min(timeout, execution_timeout.total_seconds()) if execution_timeout else timeout
-
-
 def first_poll_at(now: float) -> float:
     """
     Return when a task that defers now may be polled for first. Both are seconds since the epoch.
@@ -84,17 +75,6 @@ def first_poll_at(now: float) -> float:
     too soon, and failed by the scheduler ("state changed externally").
     """
     return now + _SUPERVISOR_NOTICES_EXIT
-
-
-def backstop(end_time: float) -> timedelta:
-    """
-    Return the timeout to defer with. The trigger keeps the deadline.
-
-    Airflow's own timeout, which ends a task without asking us, comes later: for a triggerer that is away.
-
-    :param end_time: the deadline, seconds since the epoch.
-    """
-    return timedelta(seconds=max(0.0, end_time - time.time())) + _BACKSTOP
 
 
 @dataclass(frozen=True, slots=True)
