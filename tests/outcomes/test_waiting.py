@@ -145,6 +145,8 @@ def test_a_trigger_is_rebuilt_from_what_is_stored_of_it() -> None:
         "stall_timeout": 4.0,
         "cancel_on_kill": True,
         "cancel_on_clear": True,
+        "timeout": None,
+        "execution_timeout": None,
     }
     trigger = AgentRunTrigger(**kwargs)  # type: ignore[arg-type]
     assert trigger.serialize() == ("airflow_provider_agentruns.triggers.AgentRunTrigger", kwargs)
