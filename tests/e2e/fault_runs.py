@@ -58,19 +58,19 @@ class FaultRun:
         return bool(self.started) and (self.case.during_start or self._polls()[self.started[0]] > 0)
 
     def break_it(self) -> None:
-        """Do to this task what its case says."""
-        if self.case.break_it:
-            self.case.break_it(self)
+        """Do to this task what its case says, and note if it could not be done."""
+        try:
+            if self.case.break_it:
+                self.case.break_it(self)
+        except AirflowApiError as error:
+            self._airflow.ensure_running()
+            self.problem = str(error)
         self._polls_before = self._polls()
 
     def wait_for_another_poll(self) -> None:
         """Wait until somebody asks the vendor about the run again."""
         before = self._polls()
         self._airflow.wait_until(lambda: self._polls() != before or None, "another poll")
-
-    def wait_for_log(self, text: str) -> None:
-        """Wait until one of the task's logs says something."""
-        self._airflow.wait_until(lambda: text in self.log() or None, f"the log to say {text!r}")
 
     def is_settled(self) -> bool:
         """Tell whether the fault has been dealt with: the run is waited for anew, or the task has ended."""
@@ -83,7 +83,7 @@ class FaultRun:
         if polls <= self._polls_before[started[-1]]:
             return False
         task = self.task()
-        return task.try_number >= self.case.tries and task.state in _WAITING
+        return task.try_number >= self.case.tries and task.state in _WAITING and self.case.says in self.log()
 
     def answer(self) -> None:
         """Let the run that was started last succeed, if the task is to have a result."""
@@ -127,7 +127,8 @@ class FaultRun:
     def shut_worker_down(self) -> None:
         """Ask the task's supervisor to end, and kill it and the task when their time is over."""
         self._processes()[0].terminate()
-        self.wait_for_log("is left alone: its task is running")
+        said = "is left alone: its task is running"
+        self._airflow.wait_until(lambda: said in self.log() or None, f"the log to say {said!r}")
         self.kill(with_supervisor=True)
 
     def clear(self) -> None:
