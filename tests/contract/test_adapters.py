@@ -1,4 +1,4 @@
-"""Both vendors keep the adapter contract, over real HTTP, through both clients."""
+"""The vendors keep the adapter contract, over real HTTP, through both clients."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from airflow_provider_agentruns.simulator import Simulator
 from airflow_provider_agentruns.testing import AdapterContract
+from tests.e2e.cancellable.cancellable_vendor import CancellableAdapter
 
 from .conftest import Clock, SimulatedVendor
 
@@ -26,3 +27,16 @@ class TestSnorbe(AdapterContract):
     @pytest.fixture
     def vendor(self, simulator: Simulator, clock: Clock) -> SimulatedVendor:
         return SimulatedVendor("snorbe", "agent", simulator, clock)
+
+
+class FlowybleThatCancels(CancellableAdapter):
+    conn_type = "flowyble"
+    display_name = "Flowyble"
+
+
+class TestVendorThatCancels(AdapterContract):
+    @pytest.fixture
+    def vendor(self, simulator: Simulator, clock: Clock) -> SimulatedVendor:
+        vendor = SimulatedVendor("flowyble", "agent", simulator, clock)
+        vendor.adapter = FlowybleThatCancels()
+        return vendor

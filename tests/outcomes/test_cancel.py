@@ -14,7 +14,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, TaskDeferred
 from airflow.sdk.execution_time.comms import ErrorResponse, GetTaskStates, TaskStatesResult
 
 from airflow_provider_agentruns.cancellation import is_given_up
-from airflow_provider_agentruns.client.calls import Call, Request
+from airflow_provider_agentruns.client.calls import Call
 from airflow_provider_agentruns.client.models import RunRef
 from airflow_provider_agentruns.exceptions import AgentRunStalled, AgentRunTimeout, AgentRunUnreadable
 from airflow_provider_agentruns.hooks import AgentRunHook
@@ -25,6 +25,7 @@ from airflow_provider_agentruns.triggers import AgentRunTrigger
 from airflow_provider_agentruns.vendors.base import VendorAdapter
 from airflow_provider_agentruns.vendors.registry import get_adapter
 from airflow_provider_agentruns.vendors.snorbe import SnorbeAdapter
+from tests.e2e.cancellable.cancellable_vendor import CancellableAdapter
 
 from .task_runs import MODES, TaskInstance, TaskStateStore, run_task
 
@@ -39,13 +40,7 @@ class CancellingAdapter(SnorbeAdapter):
     """Snorbe, if it had a call that cancels."""
 
     def cancel(self, ref: RunRef) -> Call[None]:
-        request = Request(
-            operation=f"cancel run {ref.run_id}",
-            method="POST",
-            path=f"/simulator/runs/{ref.run_id}/cancel",
-            authenticated=False,
-        )
-        return Call(request, lambda _: None, expected=frozenset({409}))
+        return CancellableAdapter().cancel(ref)
 
 
 @pytest.fixture
