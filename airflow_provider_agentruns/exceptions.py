@@ -8,6 +8,9 @@ What a task fails with. Each error names the run and the connection.
         ├── AgentRunFailed         the run ended, and not well
         ├── AgentRunCancelled      the run was cancelled
         ├── AgentRunRefused        the vendor does not let us see or start it
+        ├── AgentRunNeedsHuman     the run asks something that nobody is to answer, or too often
+        │   ├── AgentRunRejected       a human said no; not retried
+        │   └── AgentRunUnanswered     no human responded in time
         ├── AgentRunTimeout        the deadline passed
         │   └── AgentRunStalled    the vendor showed no change of the run for too long
         └── AgentRunUnreadable     starting, waiting or reading the result went wrong
@@ -51,6 +54,18 @@ class AgentRunRefused(AgentRunException):
     """The vendor refused a request, or it could not have been right."""
 
 
+class AgentRunNeedsHuman(AgentRunException):
+    """The run asks a human for something that the task has no answer to; it goes on waiting at the vendor."""
+
+
+class AgentRunRejected(AgentRunNeedsHuman, AirflowFailException):
+    """A human rejected in Airflow what the run asks; asking again in a retry would not change that."""
+
+
+class AgentRunUnanswered(AgentRunNeedsHuman):
+    """No human responded in Airflow within the time given, and no default was."""
+
+
 class AgentRunTimeout(AgentRunException):
     """The run had not ended when the deadline passed."""
 
@@ -89,6 +104,10 @@ class SensedRunsFailed(AgentRunFailed, AirflowFailException):
 
 class SensedRunCancelled(AgentRunCancelled, AirflowFailException):
     """The run that a sensor waited on was cancelled."""
+
+
+class SensedRunNeedsHuman(AgentRunNeedsHuman, AirflowFailException):
+    """The run that a sensor waited on asks a human."""
 
 
 class SensedRunRefused(AgentRunRefused, AirflowFailException):

@@ -30,6 +30,8 @@ class AgentRunResultOperator(RunResultBaseOperator):
     XComs: ``return_value`` is the final output; ``agent_run`` the run as a dict without it; ``run_id``;
     after a failure ``error_message``.
 
+    What it does when the run asks a human, and the parameters for that: :class:`RunWaitBaseOperator`.
+
     :param conn_id: the Airflow connection, whose type selects the vendor. (templated)
     :param run_id: the run. (templated)
     :param run_kind: ``agent`` or ``tool`` where the vendor tells them apart. (templated)
@@ -42,9 +44,12 @@ class AgentRunResultOperator(RunResultBaseOperator):
     :param cancel_on_kill: whether to cancel the run when the task is marked failed or successful, where the
         vendor has a call for it.
     :param cancel_on_timeout: whether to cancel it when the time is over.
+    :param options: what the run was started with, by the vendor's names, for when it is to be resumed and
+        does not tell itself. (templated)
     """
 
-    template_fields: Sequence[str] = ("conn_id", "run_id", "run_kind")
+    template_fields: Sequence[str] = ("conn_id", "run_id", "run_kind", "options")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"options": "json"}
 
     def __init__(
         self,
@@ -59,6 +64,7 @@ class AgentRunResultOperator(RunResultBaseOperator):
         fail_on_error: bool = True,
         cancel_on_kill: bool = False,
         cancel_on_timeout: bool = False,
+        options: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -74,20 +80,28 @@ class AgentRunResultOperator(RunResultBaseOperator):
         )
         self.run_id = run_id
         self.run_kind = run_kind
+        self.options = options
 
     def execute(self, context: Context) -> Any:
         """Wait for the run and return its output."""
         ref = self._ref()
         push(context, RUN_ID_KEY, ref.run_id)
         self.log.info("Waiting for run %s (connection %r)", ref.run_id, self.conn_id)
-        return self.wait_for_result(context, self.new_wait(ref))
+        wait = self.new_wait(ref)
+        self.finish_answer(context, wait)
+        return self.wait_for_result(context, wait)
 
     @property
     def _run_kind(self) -> str | None:
         return self.run_kind
 
+    @property
+    def _known_options(self) -> dict[str, Any] | None:
+        return self.options
+
     def _ref(self) -> RunRef:
         try:
+            self.check_human_requests()
             return self.hook.ref(self.run_id, self.run_kind)
         except (InvalidInputError, AirflowNotFoundException) as error:
             raise AgentRunRefused(f"Cannot attach to a run (connection {self.conn_id!r}): {error}") from error
@@ -99,6 +113,8 @@ class AgentRunOperator(RunResultBaseOperator):
 
     XComs: ``run_id`` as soon as it is known; ``return_value`` is the final output; ``agent_run`` the run
     as a dict without it; after a failure ``error_message``.
+
+    What it does when the run asks a human, and the parameters for that: :class:`RunWaitBaseOperator`.
 
     :param conn_id: the Airflow connection, whose type selects the vendor. (templated)
     :param agent_id: the agent; may be left out where the vendor has a default agent. (templated)
@@ -173,19 +189,20 @@ class AgentRunOperator(RunResultBaseOperator):
     def execute(self, context: Context) -> Any:
         """Start the run, wait for it and return its output."""
         policy = OnEarlier(self.on_retry, self.on_clear, self.cancel_on_kill and self._cancel_on_clear)
-        run = RunStarter(self.hook, self._what, StartLog(context), Try.of(context), policy).bring()
+        starter = RunStarter(self.hook, self._what, StartLog(context), Try.of(context), policy)
+        run = starter.bring(check=self.check_human_requests)
         push(context, RUN_ID_KEY, run.run_id)
         if not self.wait_for_completion:
             return run.run_id
         wait = self.new_wait(run.ref, agent_id=run.agent_id, not_found_until=time.time() + YOUNG)
-        if run.status.is_terminal:
+        if not self.finish_answer(context, wait, run) and run.status.is_terminal:
             return self.surface(context, wait, run)
         return self.wait_for_result(context, wait)
 
-    def _conclude(self, context: Context, event: AgentRunEvent, run: Run | None = None) -> Any:
+    def _finish(self, context: Context, event: AgentRunEvent, run: Run | None) -> Any:
         is_surfaced = False
         try:
-            result = super()._conclude(context, event, run)
+            result = super()._finish(context, event, run)
             is_surfaced = True
             return result
         finally:
@@ -200,6 +217,10 @@ class AgentRunOperator(RunResultBaseOperator):
             "inputs": self.inputs,
             "options": self.options,
         }
+
+    @property
+    def _known_options(self) -> dict[str, Any]:
+        return self.options or {}
 
     @property
     def _run_kind(self) -> str | None:

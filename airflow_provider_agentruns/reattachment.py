@@ -138,12 +138,17 @@ def fingerprint_of(conn_id: str, request: Request) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class _Store(Protocol):
-    def get(self, key: str) -> Any: ...
+class TaskStateStore(Protocol):
+    """What Airflow 3.3 and newer have in a task's context as ``task_state_store``."""
 
-    def set(self, key: str, value: Any) -> None: ...
+    def get(self, key: str) -> Any:
+        """Return a value, None if there is none."""
 
-    def delete(self, key: str) -> None: ...
+    def set(self, key: str, value: Any) -> None:
+        """Keep a value, JSON data."""
+
+    def delete(self, key: str) -> None:
+        """Forget a value."""
 
 
 class StartLog:
@@ -154,7 +159,7 @@ class StartLog:
     """
 
     def __init__(self, context: Context) -> None:
-        store: _Store | None = context.get("task_state_store")
+        store: TaskStateStore | None = context.get("task_state_store")
         self._store = store
 
     @property

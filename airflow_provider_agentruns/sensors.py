@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from airflow.providers.common.compat.sdk import (
     AirflowNotFoundException,
@@ -22,9 +23,11 @@ from airflow_provider_agentruns.exceptions import (
     AgentRunUnreadable,
     SensedRunCancelled,
     SensedRunFailed,
+    SensedRunNeedsHuman,
     SensedRunRefused,
 )
 from airflow_provider_agentruns.hooks import AgentRunHook
+from airflow_provider_agentruns.polling.human_watch import HumanPolicies
 from airflow_provider_agentruns.polling.poller import Outcome, RunPoller
 from airflow_provider_agentruns.runs_sensor import AgentRunsSensor
 from airflow_provider_agentruns.start_from_trigger import can_start_from_trigger, start_trigger_args
@@ -56,6 +59,8 @@ class AgentRunSensor(BaseSensorOperator):
     :param stall_timeout: seconds or timedelta after which to give up a run that shows no change.
     :param deferrable: whether to wait in the triggerer, holding no worker.
     :param soft_fail: whether a failure skips the task instead.
+    :param on_human_request: what to do when the run asks a human: ``wait`` for an answer at the vendor, or
+        ``fail``. A sensor never answers.
     :param start_from_trigger: whether the scheduler hands the task to the triggerer without starting a
         worker, which implies ``deferrable``. A worker starts for the task's end only. Airflow 3.3 and newer,
         not for mapped tasks; elsewhere a worker defers the task.
@@ -73,15 +78,22 @@ class AgentRunSensor(BaseSensorOperator):
         poke_interval: float | timedelta = DEFAULT_INTERVAL,
         stall_timeout: float | timedelta | None = None,
         deferrable: bool = DEFAULT_DEFERRABLE,
+        on_human_request: Literal["wait", "fail"] = "wait",
         start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
+        if on_human_request not in {"wait", "fail"}:
+            raise ValueError(
+                f"on_human_request of a sensor must be 'wait' or 'fail', not {on_human_request!r}"
+            )
         super().__init__(poke_interval=seconds("poke_interval", poke_interval), **kwargs)
         self.conn_id = conn_id
         self.run_id = run_id
         self.run_kind = run_kind
         self.stall_timeout = None if stall_timeout is None else seconds("stall_timeout", stall_timeout)
         self.deferrable = deferrable or start_from_trigger
+        self.on_human_request = on_human_request
+        self._policies = HumanPolicies.of(on_human_request) if on_human_request == "fail" else None
         self._needs_no_worker = start_from_trigger
         if start_from_trigger and can_start_from_trigger(conn_id, run_id, run_kind):
             self.start_from_trigger = True
@@ -94,6 +106,7 @@ class AgentRunSensor(BaseSensorOperator):
                 run_kind=run_kind,
                 poll_interval=self.poke_interval,
                 stall_timeout=self.stall_timeout,
+                human_policies=self._policies.by_name if self._policies else None,
             )
         self._hook: AgentRunHook | None = None
         self._poller: RunPoller | None = None
@@ -176,12 +189,12 @@ class AgentRunSensor(BaseSensorOperator):
             since=now,
             end_time=now + bounded(self.timeout, self.execution_timeout),
             stall_timeout=self.stall_timeout,
+            policies=self._policies,
         )
 
     def _new_poller(self, ref: RunRef) -> RunPoller:
-        return RunPoller(
-            ref, interval=self.poke_interval, end_time=float("inf"), stall_timeout=self.stall_timeout
-        )
+        # The base class keeps the time.
+        return replace(self._wait(ref), end_time=float("inf")).poller()
 
     def _ref(self) -> RunRef:
         try:
@@ -208,6 +221,12 @@ class AgentRunSensor(BaseSensorOperator):
         if event.outcome is Outcome.STALLED:
             raise AirflowSensorTimeout(
                 f"{subject} has shown no change for {self.stall_timeout:g} s; it may go on at the vendor"
+            )
+        if event.outcome is Outcome.ASKS:
+            run = run or self.hook.peek(event.run_id, event.run_kind)
+            asked = "; ".join(request.prompt for request in run.human_requests) if run else "not known what"
+            raise SensedRunNeedsHuman(
+                f"{subject} asks a human: {asked}. It waits at the vendor.", run_id=event.run_id, run=run
             )
         if event.outcome is Outcome.REFUSED:
             raise SensedRunRefused(f"{subject}: {event.error}", run_id=event.run_id, run=run)

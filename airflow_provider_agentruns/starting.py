@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -78,15 +79,17 @@ class RunStarter:
         self._connection = f"connection {hook.conn_id!r}"
         self._cannot_start = f"Cannot start a run ({self._connection})"
 
-    def bring(self) -> Run:
+    def bring(self, check: Callable[[], None] = lambda: None) -> Run:
         """
         Return the run to wait for, started now or earlier.
 
+        :param check: raises ``InvalidInputError`` for what must be found out before anything is sent.
         :raises AgentRunRefused: the input cannot be right, the vendor refused, or it does not know the
             earlier run any more.
         :raises AgentRunUnreadable: nothing was started, or whether it was is not known.
         """
         try:
+            check()
             fingerprint = fingerprint_of(self._hook.conn_id, self._hook.start_call(**self._what).request)
         except (InvalidInputError, AirflowNotFoundException) as error:
             raise AgentRunRefused(f"{self._cannot_start}: {error}. Nothing was sent.") from error

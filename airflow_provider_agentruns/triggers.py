@@ -13,6 +13,8 @@ from airflow_provider_agentruns.cancellation import is_given_up
 from airflow_provider_agentruns.client.models import RunRef, RunStatus
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.deadline import Deadline
+from airflow_provider_agentruns.hitl import first_of, response_in_airflow
+from airflow_provider_agentruns.polling.human_watch import HumanExchange, human_watch
 from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
 from airflow_provider_agentruns.vendor_trigger import VendorTrigger
 
@@ -93,6 +95,8 @@ class AgentRunTrigger(VendorTrigger):
     :param stall_timeout: seconds without a change at the vendor after which to give up.
     :param cancel_on_kill: whether to cancel the run when the task is killed.
     :param cancel_on_clear: whether a clear counts as a kill: the task will not go on with this run.
+    :param human_policies: what to do about what the run asks of a human, by topic; None to go on waiting.
+    :param exchange: how far the exchange with the run has got.
     :param timeout: seconds to wait, for a task that went to the triggerer without a worker.
     :param execution_timeout: the task's, in seconds, for the same.
     """
@@ -112,6 +116,8 @@ class AgentRunTrigger(VendorTrigger):
         stall_timeout: float | None = None,
         cancel_on_kill: bool = False,
         cancel_on_clear: bool = False,
+        human_policies: dict[str, str] | None = None,
+        exchange: dict[str, Any] | None = None,
         timeout: float | None = None,
         execution_timeout: float | None = None,
     ) -> None:
@@ -127,6 +133,8 @@ class AgentRunTrigger(VendorTrigger):
         self.stall_timeout = stall_timeout
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_clear = cancel_on_clear
+        self.human_policies = human_policies
+        self.exchange = exchange
         self.timeout = timeout
         self.execution_timeout = execution_timeout
 
@@ -147,6 +155,8 @@ class AgentRunTrigger(VendorTrigger):
                 "stall_timeout": self.stall_timeout,
                 "cancel_on_kill": self.cancel_on_kill,
                 "cancel_on_clear": self.cancel_on_clear,
+                "human_policies": self.human_policies,
+                "exchange": self.exchange,
                 "timeout": self.timeout,
                 "execution_timeout": self.execution_timeout,
             },
@@ -157,7 +167,7 @@ class AgentRunTrigger(VendorTrigger):
         if self.timeout is not None:
             timeout_after = getattr(self, "timeout_after", None)
             self.since, self.end_time = Deadline.of(timeout_after, self.timeout, self.execution_timeout)
-        decision = await self.watch(
+        watching = self.watch(
             self.run_id,
             self.run_kind,
             self._poller,
@@ -165,10 +175,11 @@ class AgentRunTrigger(VendorTrigger):
             poll_from=self.poll_from,
             label=self._label(),
         )
-        event = AgentRunEvent.of(
-            decision, run_id=self.run_id, run_kind=self.run_kind, since=self.since, end_time=self.end_time
-        )
-        yield TriggerEvent(event.model_dump(mode="json"))
+        if self._exchange.asked is None or self.task_instance is None:
+            yield self._event(await watching)
+            return
+        response, decision = await first_of(response_in_airflow(self.task_instance.id), watching)
+        yield TriggerEvent(response) if decision is None else self._event(decision)
 
     async def on_kill(self) -> None:
         """
@@ -189,6 +200,16 @@ class AgentRunTrigger(VendorTrigger):
             return
         self.log.warning("%s: its task was ended. %s", subject, await self.cancel(self.run_id, self.run_kind))
 
+    def _event(self, decision: Decision) -> TriggerEvent:
+        event = AgentRunEvent.of(
+            decision, run_id=self.run_id, run_kind=self.run_kind, since=self.since, end_time=self.end_time
+        )
+        return TriggerEvent(event.model_dump(mode="json"))
+
+    @property
+    def _exchange(self) -> HumanExchange:
+        return HumanExchange.model_validate(self.exchange or {})
+
     def _poller(self, ref: RunRef) -> RunPoller:
         return RunPoller(
             ref,
@@ -196,6 +217,7 @@ class AgentRunTrigger(VendorTrigger):
             end_time=self.end_time,
             not_found_until=self.not_found_until,
             stall_timeout=self.stall_timeout,
+            human=human_watch(self.human_policies, self._exchange),
         )
 
     def _label(self) -> str:

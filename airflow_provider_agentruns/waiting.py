@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, NoReturn, TypeVar
 
@@ -30,6 +30,7 @@ from airflow_provider_agentruns.client.exceptions import AgentRunsError
 from airflow_provider_agentruns.client.models import Run, RunRef
 from airflow_provider_agentruns.deadline import backstop
 from airflow_provider_agentruns.hooks import AgentRunHook
+from airflow_provider_agentruns.polling.human_watch import HumanExchange, HumanPolicies, HumanWatch
 from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
 from airflow_provider_agentruns.triggers import AgentRunEvent, AgentRunTrigger
 
@@ -91,6 +92,9 @@ class RunWait:
     :param agent_id: whose run it is, where that is known.
     :param cancel_on_kill: whether to cancel the run when the task is killed.
     :param cancel_on_clear: whether a clear counts as a kill: the task will not go on with this run.
+    :param policies: what to do about what the run asks of a human; None to go on waiting.
+    :param exchange: how far the exchange with the run has got.
+    :param poll_from: when to poll first, seconds since the epoch.
     """
 
     conn_id: str
@@ -103,6 +107,14 @@ class RunWait:
     agent_id: str | None = None
     cancel_on_kill: bool = False
     cancel_on_clear: bool = False
+    policies: HumanPolicies | None = None
+    exchange: HumanExchange = field(default_factory=HumanExchange)
+    poll_from: float = 0.0
+
+    @property
+    def subject(self) -> str:
+        """Return the beginning of a sentence that says which run."""
+        return f"Run {self.ref.run_id} (connection {self.conn_id!r})"
 
     def poller(self) -> RunPoller:
         """Return what decides on each poll."""
@@ -112,12 +124,14 @@ class RunWait:
             end_time=self.end_time,
             not_found_until=self.not_found_until,
             stall_timeout=self.stall_timeout,
+            human=HumanWatch(self.policies, self.exchange) if self.policies else None,
         )
 
     def on_worker(self, hook: AgentRunHook) -> tuple[AgentRunEvent, Run | None]:
         """Wait here, holding the worker, and return how the wait ended and the run as last seen."""
         poller = self.poller()
         try:
+            time.sleep(max(0.0, min(self.poll_from, self.end_time) - time.time()))
             decision = hook.wait(poller)
         except AirflowTaskTimeout:
             # Airflow's execution timeout. It would not name the run.
@@ -134,6 +148,17 @@ class RunWait:
             end_time=self.end_time,
         )
 
+    def carried(self) -> dict[str, Any]:
+        """Return what a response in Airflow resumes the task with: it does not tell which run it is about."""
+        return {
+            "run_id": self.ref.run_id,
+            "run_kind": self.ref.kind,
+            "agent_id": self.agent_id,
+            "since": self.since,
+            "end_time": self.end_time,
+            "exchange": self.exchange.model_dump(mode="json"),
+        }
+
     def defer(self, operator: BaseOperator) -> NoReturn:
         """
         Hand the wait to the triggerer; ``execute_complete`` takes it back.
@@ -149,13 +174,16 @@ class RunWait:
                 poll_interval=self.interval,
                 since=self.since,
                 end_time=self.end_time,
-                poll_from=first_poll_at(time.time()),
+                poll_from=max(self.poll_from, first_poll_at(time.time())),
                 not_found_until=self.not_found_until,
                 stall_timeout=self.stall_timeout,
                 cancel_on_kill=self.cancel_on_kill,
                 cancel_on_clear=self.cancel_on_clear,
+                human_policies=self.policies.by_name if self.policies else None,
+                exchange=self.exchange.model_dump(mode="json") if self.policies else None,
             ),
             method_name="execute_complete",
+            kwargs={"wait": self.carried()} if self.exchange != HumanExchange() else None,
             timeout=backstop(self.end_time),
         )
 
@@ -217,11 +245,11 @@ def cancel_if_given_up(hook: AgentRunHook, ti: Any, wait: RunWait) -> None:
     thread.start()
     thread.join(_KILL_GRACE)
     if thread.is_alive():
-        log.warning("Run %s (connection %r) may go on: no time to cancel it", wait.ref.run_id, wait.conn_id)
+        log.warning("%s may go on: no time to cancel it", wait.subject)
 
 
 def _cancel_if_given_up(hook: AgentRunHook, ti: Any, wait: RunWait) -> None:
-    subject = f"Run {wait.ref.run_id} (connection {wait.conn_id!r})"
+    subject = wait.subject
     try:
         states = ti.get_task_states(
             dag_id=ti.dag_id, run_ids=[ti.run_id], task_ids=[ti.task_id], map_index=ti.map_index

@@ -98,7 +98,7 @@ class AsyncClient:
                         # Leaving without closing would make aiohttp read on to reuse the connection.
                         answer.close()
                         break
-                return settings.response(answer.status, answer.headers, body.read())
+                return settings.response(request, answer.status, answer.headers, body.read())
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise connection_error(request, settings, _failure(error)) from None
 

@@ -94,7 +94,7 @@ class Client:
                         break
                     if time.monotonic() > give_up_at:
                         raise connection_error(request, settings, Failure.NO_ANSWER_IN_TIME)
-                return settings.response(answer.status_code, answer.headers, body.read())
+                return settings.response(request, answer.status_code, answer.headers, body.read())
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise connection_error(request, settings, _failure(error)) from None
 

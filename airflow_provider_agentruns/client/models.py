@@ -6,7 +6,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, JsonValue
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, JsonValue, SecretStr
 
 from airflow_provider_agentruns.client.exceptions import InvalidInputError
 from airflow_provider_agentruns.client.text import one_line
@@ -88,13 +88,51 @@ class HumanRequest(_Frozen):
     """
     What a waiting run asks of a human.
 
+    The last three are known once the request has been read in full.
+
     :param id: tells requests of one run apart, so that each is logged once.
+    :param topic: the vendor's word for what is asked, such as ``plan``; the kind, if it has none.
     :param prompt: one line that says what is asked.
+    :param answer_schema: JSON schema of an answer that is more than a text; its properties are the names of
+        the secrets that are asked for.
+    :param text: what is to be judged or answered, Markdown.
+    :param version: tells a draft from the next one under the same id.
+    :param details: what the adapter needs for an answer.
     """
 
     id: str
     kind: HumanRequestKind
+    topic: str = ""
     prompt: str
+    answer_schema: dict[str, JsonValue] = {}
+    text: str | None = None
+    version: str | None = None
+    details: dict[str, JsonValue] = {}
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """Return the names of the secrets that are asked for."""
+        properties = self.answer_schema.get("properties")
+        if self.kind is not HumanRequestKind.SECRET or not isinstance(properties, dict):
+            return ()
+        return tuple(properties)
+
+
+class HumanAnswer(_Frozen):
+    """
+    What a human, or a policy in a human's place, says to a request; without text and secrets: accepted.
+
+    :param text: an answer, or what to change.
+    :param secrets: values by name; never shown by ``repr``.
+    """
+
+    text: str | None = None
+    secrets: dict[str, SecretStr] = {}
+
+    @property
+    def is_acceptance(self) -> bool:
+        """Tell whether a draft is taken as it is."""
+        return self.text is None and not self.secrets
 
 
 class RunStep(_Frozen):

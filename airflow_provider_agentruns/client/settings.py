@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -78,8 +79,11 @@ class ClientSettings:
             **(self.auth_headers if request.authenticated else {}),
         }
 
-    def response(self, status: int, headers: Mapping[str, str], body: bytes) -> Response:
-        """Return an answer in which the key does not stand, should the vendor have echoed it."""
+    def response(self, request: Request, status: int, headers: Mapping[str, str], body: bytes) -> Response:
+        """Return an answer in which no secret that was sent stands, should the vendor have echoed it."""
         if len(self.api_key) >= _MIN_MASKED_LENGTH:
             body = body.replace(self.api_key.encode(), _MASK)
+        for secret in filter(None, request.secrets):
+            for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
+                body = body.replace(form.encode(), _MASK)
         return Response(status, {name.lower(): value for name, value in headers.items()}, body)

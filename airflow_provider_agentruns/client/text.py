@@ -24,6 +24,20 @@ def one_line(text: str, limit: int = 500) -> str:
     return printable
 
 
+def bounded_text(text: str, limit: int) -> str:
+    """
+    Return text of several lines without control characters, cut at a limit.
+
+    :param limit: characters to keep; a longer text says that it was cut.
+    """
+    shown = (
+        text[:limit].rstrip() + "\n\n… (cut; the whole of it is at the vendor)" if len(text) > limit else text
+    )
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in shown
+    )
+
+
 def parse_json(text: str) -> Any:
     """
     Return what a JSON text holds, so that every database can store it.

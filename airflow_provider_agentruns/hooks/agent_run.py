@@ -20,7 +20,7 @@ from airflow_provider_agentruns.client.exceptions import (
     PermissionDeniedError,
     ResponseFormatError,
 )
-from airflow_provider_agentruns.client.models import Run, RunRef
+from airflow_provider_agentruns.client.models import HumanAnswer, HumanRequest, Run, RunRef
 from airflow_provider_agentruns.client.retry import ONCE
 from airflow_provider_agentruns.connections import VendorConnection, get_vendor_connection
 from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
@@ -184,6 +184,45 @@ class AgentRunHook(BaseHook):
         """
         call = self.adapter.result(run) if run.status.is_terminal else None
         return self._send(call) if call else run
+
+    def read_request(self, ref: RunRef, request: HumanRequest) -> HumanRequest:
+        """
+        Read in full what a run asks of a human.
+
+        :param request: one of the run's ``human_requests``.
+        :raises APIError: the vendor refused, or could not be reached.
+        """
+        call = self.adapter.human_request(ref, request)
+        return self._send(call) if call else request
+
+    def answer(
+        self,
+        ref: RunRef,
+        request: HumanRequest,
+        answer: HumanAnswer,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """
+        Answer what a run asks. A draft that was accepted needs :meth:`resume` as well.
+
+        :param request: in full, from :meth:`read_request`.
+        :param options: what the run was started with, as far as that is known.
+        :raises InvalidInputError: the vendor documents no such answer, or it would refuse this one.
+        :raises APIError: the vendor refused, or could not be reached.
+        """
+        for call in self.adapter.answer(ref, request, answer, options or {}):
+            self._send(call)
+
+    def resume(self, ref: RunRef, request: HumanRequest, options: dict[str, Any] | None = None) -> None:
+        """
+        Let a run go on after what it asked was accepted. To do so twice does no harm.
+
+        :param request: in full, from :meth:`read_request`.
+        :param options: what the run was started with, as far as that is known.
+        :raises APIError: the vendor refused, or could not be reached.
+        """
+        if call := self.adapter.resume(ref, request, options or {}):
+            self._send(call)
 
     def cancel(self, run_id: str, run_kind: str | None = None) -> bool:
         """

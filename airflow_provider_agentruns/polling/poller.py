@@ -19,8 +19,9 @@ from airflow_provider_agentruns.client.exceptions import (
     NotFoundError,
     RateLimitError,
 )
-from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus
+from airflow_provider_agentruns.client.models import HumanRequest, Run, RunRef, RunStatus
 from airflow_provider_agentruns.client.retry import JITTER, backoff, rate_limit_pause
+from airflow_provider_agentruns.polling.human_watch import HumanPolicy, HumanWatch
 
 _JITTER = 0.1
 _LONGEST_BACKOFF = 60.0
@@ -32,7 +33,8 @@ class Outcome(StrEnum):
     """
     Why a wait is over: the run ended, the vendor refused to tell, time was over, nothing moved, or we broke.
 
-    What broke is ours, an error that nobody foresaw; how the run stands is then not known.
+    What broke is ours, an error that nobody foresaw; how the run stands is then not known. The last three are
+    those of :class:`HumanEvent`.
     """
 
     ENDED = "ended"
@@ -40,6 +42,9 @@ class Outcome(StrEnum):
     TIMED_OUT = "timed_out"
     STALLED = "stalled"
     BROKEN = "broken"
+    ASKS = "asks"
+    ANSWERED = "answered"
+    UNANSWERED = "unanswered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class RunPoller:
         since the epoch.
     :param stall_timeout: give up when the vendor has shown no change of a run for so many seconds; one that
         waits for a human may take its time. None for never.
+    :param human: what to do about what the run asks of a human; None to go on waiting.
     :raises InvalidInputError: the interval is not positive.
     """
 
@@ -89,6 +95,7 @@ class RunPoller:
     __slots__ = (
         "_changed_at",
         "_failures",
+        "_human",
         "_key_was_refused",
         "_logged",
         "_not_found_until",
@@ -108,6 +115,7 @@ class RunPoller:
         end_time: float,
         not_found_until: float = 0.0,
         stall_timeout: float | None = None,
+        human: HumanWatch | None = None,
         rng: random.Random = JITTER,
     ) -> None:
         if not interval > 0:
@@ -119,6 +127,7 @@ class RunPoller:
         self.end_time = end_time
         self._not_found_until = not_found_until
         self._stall_timeout = stall_timeout
+        self._human = human
         self._changed_at = float("-inf")
         self._rng = rng
         self._run: Run | None = None
@@ -137,6 +146,8 @@ class RunPoller:
         self._run, self._failures, self._key_was_refused = run, 0, False
         if run.status.is_terminal:
             return Decision(Outcome.ENDED, notes=notes, run=run)
+        if self._human and (event := self._human.look_at(run, now)):
+            return Decision(Outcome(event.value), notes=notes, run=run)
         if self._stall_timeout is not None and now - self._changed_at >= self._stall_timeout:
             return Decision(Outcome.STALLED, notes=notes, run=run)
         jitter = self._rng.uniform(1 - _JITTER, 1 + _JITTER)
@@ -178,7 +189,11 @@ class RunPoller:
         if left <= 0:
             return Decision(Outcome.TIMED_OUT, notes=notes, run=self._run)
         # The last poll is at the deadline, not an interval before it.
-        return Decision(None, wait=min(wait, left), notes=notes, run=self._run)
+        wait = min(wait, left)
+        answer_by = self._human.exchange.answer_by if self._human else None
+        if answer_by is not None and answer_by > now:
+            wait = min(wait, answer_by - now)
+        return Decision(None, wait=wait, notes=notes, run=self._run)
 
     def _note_change(self, run: Run, now: float) -> None:
         if self._run is None:
@@ -206,9 +221,18 @@ class RunPoller:
         elif self._run is None or self._run.status is not run.status:
             notes.append(Note(logging.INFO, f"status {run.status} (vendor: {run.raw_status!r})"))
         for request in run.human_requests:
-            text = f"waits for a human: {request.prompt}; answer it at the vendor"
+            text = f"waits for a human: {request.prompt}{self._where_to_answer(request)}"
             notes += self._once(f"asks {request.id}", logging.WARNING, text)
         return tuple(notes)
+
+    def _where_to_answer(self, request: HumanRequest) -> str:
+        if self._human is None:
+            return "; answer it at the vendor"
+        exchange = self._human.exchange
+        if exchange.asked == request.id:
+            return "; answer it in Airflow, under Required Actions, or at the vendor"
+        is_left = self._human.policies.policy_for(request) is HumanPolicy.WAIT or request.id in exchange.left
+        return "; answer it at the vendor" if is_left else ""
 
     def _once(self, key: str, level: int, text: str) -> tuple[Note, ...]:
         if key in self._logged:

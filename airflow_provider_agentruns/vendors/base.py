@@ -12,7 +12,14 @@ from pydantic import BaseModel, ConfigDict
 
 from airflow_provider_agentruns.client.calls import Call
 from airflow_provider_agentruns.client.exceptions import InvalidInputError, ResponseFormatError
-from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus, check_run_id
+from airflow_provider_agentruns.client.models import (
+    HumanAnswer,
+    HumanRequest,
+    Run,
+    RunRef,
+    RunStatus,
+    check_run_id,
+)
 from airflow_provider_agentruns.client.text import one_line
 
 
@@ -105,6 +112,7 @@ class VendorAdapter(ABC):
     :cvar api_path: path of the API below that, for hosts given with or without it.
     :cvar requests_per_minute: requests that the vendor allows for one key in any 60 seconds.
     :cvar run_kinds: the kinds of run that the vendor tells apart; the first is the default.
+    :cvar request_topics: what a run may ask of a human, by the vendor's words; empty where it never asks.
     """
 
     conn_type: ClassVar[str]
@@ -113,6 +121,7 @@ class VendorAdapter(ABC):
     api_path: ClassVar[str]
     requests_per_minute: ClassVar[int]
     run_kinds: ClassVar[tuple[str, ...]] = ("agent",)
+    request_topics: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def auth_headers(self, api_key: str) -> dict[str, str]:
@@ -172,6 +181,37 @@ class VendorAdapter(ABC):
         Build the call that cancels a run; one that has ended already is no error.
 
         :return: None where the vendor documents no such call.
+        """
+        return None
+
+    def human_request(self, ref: RunRef, request: HumanRequest) -> Call[HumanRequest] | None:
+        """
+        Build the call that reads in full what a run asks: the text to judge, and what an answer needs.
+
+        :param request: one of ``human_requests`` of the run's status.
+        :return: None where the status tells it all.
+        """
+        return None
+
+    def answer(
+        self, ref: RunRef, request: HumanRequest, answer: HumanAnswer, options: Mapping[str, Any]
+    ) -> tuple[Call[None], ...]:
+        """
+        Build the calls that answer what a run asks, in their order.
+
+        :param request: in full.
+        :param options: what the run was started with, as far as that is known.
+        :raises InvalidInputError: the vendor documents no such answer, or it would refuse this one.
+        """
+        raise InvalidInputError(f"{self.display_name} documents no way to answer a run")
+
+    def resume(self, ref: RunRef, request: HumanRequest, options: Mapping[str, Any]) -> Call[None] | None:
+        """
+        Build the call that lets a run go on after what it asked was accepted; sending it twice does no harm.
+
+        :param request: in full.
+        :param options: what the run was started with, as far as that is known.
+        :return: None where a run goes on by itself.
         """
         return None
 

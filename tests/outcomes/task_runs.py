@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
+from uuid import UUID, uuid4
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk import BaseOperator
+from airflow.sdk.execution_time.comms import (
+    CreateHITLDetailPayload,
+    GetHITLDetailResponse,
+    UpdateHITLDetail,
+)
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import ImportString, TypeAdapter
 
@@ -22,6 +29,9 @@ class TaskInstance:
     """As much of a task instance as operators use."""
 
     task_id: str
+    dag_id: str = "d"
+    run_id: str = "dr"
+    id: UUID = field(default_factory=uuid4)
     map_index: int = -1
     try_number: int = 1
     max_tries: int = 0
@@ -55,12 +65,15 @@ class Outcome:
         return self.ti.xcoms
 
 
-def fire(deferred: TaskDeferred) -> dict[str, Any]:
+def fire(deferred: TaskDeferred, ti: TaskInstance | None = None) -> dict[str, Any]:
     """Run a trigger as a triggerer does: made anew from what the database holds of it."""
     classpath, kwargs = deferred.trigger.serialize()
     trigger: BaseTrigger = TypeAdapter(ImportString[Any]).validate_python(classpath)(
         **json.loads(json.dumps(kwargs))
     )
+
+    if ti is not None:
+        trigger.task_instance = cast("Any", ti)
 
     async def first_event() -> TriggerEvent:
         events = [event async for event in trigger.run()]
@@ -69,6 +82,75 @@ def fire(deferred: TaskDeferred) -> dict[str, Any]:
 
     payload: dict[str, Any] = json.loads(json.dumps(asyncio.run(first_event()).payload))
     return payload
+
+
+@dataclass
+class Question:
+    """What Airflow keeps of a question to a human, one for each task instance."""
+
+    subject: str
+    body: str
+    options: list[str]
+    params: dict[str, Any]
+    defaults: list[str] | None
+    assigned_users: list[Any]
+    response: dict[str, Any] | None = None
+
+
+class HumanInTheLoop:
+    """
+    As much of Airflow's supervisor as questions to a human need, with Airflow 3.3.2's trap: a second question
+    of a task instance keeps all of the first and only loses its response.
+    """
+
+    def __init__(self) -> None:
+        self.questions: dict[UUID, Question] = {}
+        self.asked = 0
+
+    def send(self, msg: Any) -> Any:
+        message = msg
+        if isinstance(message, CreateHITLDetailPayload):
+            self.asked += 1
+            question = self.questions.setdefault(
+                message.ti_id,
+                Question(
+                    message.subject,
+                    message.body or "",
+                    message.options,
+                    dict(message.params or {}),
+                    message.defaults,
+                    [user.model_dump() for user in message.assigned_users or []],
+                ),
+            )
+            question.response = None
+        elif isinstance(message, UpdateHITLDetail):
+            question = self.questions[message.ti_id]
+            if question.response is not None:
+                raise RuntimeError("409: somebody has responded")
+            question.response = chosen(message.chosen_options[0])
+        return None
+
+    async def asend(self, message: Any) -> Any:
+        assert isinstance(message, GetHITLDetailResponse)
+        response = self.questions[message.ti_id].response or {}
+        user = response.get("responded_by_user")
+        return SimpleNamespace(
+            response_received=bool(response),
+            chosen_options=response.get("chosen_options"),
+            params_input=response.get("params_input"),
+            responded_by_user=user and SimpleNamespace(**user),
+        )
+
+
+def chosen(option: str, text: str = "", user: str | None = None) -> dict[str, Any]:
+    """Return the event that Airflow resumes a task with once a human has responded."""
+    return {
+        "chosen_options": [option],
+        "params_input": {"answer": text},
+        "responded_at": datetime.now(UTC),
+        "responded_by_user": {"id": f"id-of-{user}", "name": user} if user else None,
+        "timedout": False,
+    }
 
 
 class TaskStateStore:
@@ -103,8 +185,15 @@ def run_task(
     ti: TaskInstance | None = None,
     store: TaskStateStore | None = None,
     clear_number: int | None = None,
+    human: Iterable[dict[str, Any] | None] = (),
 ) -> Outcome:
-    """Run a task to its end, through as many deferrals as it wants."""
+    """
+    Run a task to its end, through as many deferrals as it wants.
+
+    :param human: what Airflow resumes the task with, one for each time that somebody is asked; None to let
+        the trigger go on instead.
+    """
+    responses = iter(human)
     outcome = Outcome(ti or TaskInstance(operator.task_id))
     context: Any = {"ti": outcome.ti, "dag_run": SimpleNamespace(clear_number=clear_number)}
     if store is not None:
@@ -115,7 +204,8 @@ def run_task(
             outcome.value = step()
         except TaskDeferred as deferred:
             outcome.deferrals.append(deferred)
-            event = fire(deferred)
+            is_asked = bool((deferred.kwargs or {}).get("wait", {}).get("exchange", {}).get("asked"))
+            event = (next(responses, None) if is_asked else None) or fire(deferred, outcome.ti)
             outcome.events.append(event)
             step = _resumption(operator, deferred, event, context)
             continue
@@ -127,4 +217,6 @@ def run_task(
 def _resumption(
     operator: BaseOperator, deferred: TaskDeferred, event: dict[str, Any], context: Any
 ) -> Callable[[], Any]:
-    return lambda: operator.resume_execution(deferred.method_name, {"event": event}, context)
+    return lambda: operator.resume_execution(
+        deferred.method_name, {"event": event, **(deferred.kwargs or {})}, context
+    )

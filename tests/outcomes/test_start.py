@@ -255,5 +255,5 @@ def test_templated_fields_are_those_documented() -> None:
         "inputs",
         "options",
     }
-    assert set(AgentRunResultOperator.template_fields) == {"conn_id", "run_id", "run_kind"}
+    assert set(AgentRunResultOperator.template_fields) == {"conn_id", "run_id", "run_kind", "options"}
     assert json.dumps(AgentRunOperator.template_fields_renderers)

@@ -176,10 +176,21 @@ def test_a_key_that_the_vendor_echoes_is_masked() -> None:
     settings = ClientSettings(
         base_url="https://api.example.com", api_key=key, auth_headers={"X-API-Key": key}, proxy="http://u:p@h"
     )
-    assert key.encode() not in settings.response(401, {}, f"bad key {key}".encode()).body
+    assert key.encode() not in settings.response(REQUEST, 401, {}, f"bad key {key}".encode()).body
     assert key not in repr(settings)
     assert "u:p" not in repr(settings)
     assert key not in str(settings.credential)
+
+
+@pytest.mark.parametrize("secret", ["s3cr3t", 'with "quotes" \\ and ü', "§"])
+def test_a_secret_that_was_sent_is_masked_in_the_answer_however_json_writes_it(secret: str) -> None:
+    settings = ClientSettings(base_url="", api_key="", auth_headers={})
+    request = Request("register", "POST", "/secret", content=json_content({"v": secret}), secrets=(secret,))
+    assert secret not in repr(request)
+    for body in (secret.encode(), json.dumps({"m": secret}).encode(), json_content({"m": secret})):
+        shown = settings.response(request, 400, {}, body).body.decode()
+        assert secret not in shown
+        assert json.dumps(secret)[1:-1] not in shown
 
 
 def test_only_an_authenticated_request_carries_the_key() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -20,7 +21,15 @@ from airflow_provider_agentruns.client.exceptions import (
     NotFoundError,
     ResponseFormatError,
 )
-from airflow_provider_agentruns.client.models import Agent, Run, RunRef, RunStatus
+from airflow_provider_agentruns.client.models import (
+    Agent,
+    HumanAnswer,
+    HumanRequest,
+    HumanRequestKind,
+    Run,
+    RunRef,
+    RunStatus,
+)
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.vendors.base import (
     AcceptedStarts,
@@ -39,14 +48,24 @@ from airflow_provider_agentruns.vendors.snorbe.answers import (
     TurnsAnswer,
     Workspace,
 )
+from airflow_provider_agentruns.vendors.snorbe.humans import (
+    browser_body,
+    resume_body,
+    revision_body,
+    secret_values,
+)
 from airflow_provider_agentruns.vendors.snorbe.options import parse_options
 from airflow_provider_agentruns.vendors.snorbe.stream import has_run_id, run_id_of
+
+T = TypeVar("T")
 
 _PROCESS_BYTES = 256 * MEBIBYTE
 # Newest first: a few turns show what has just ended, and each carries all events of its run.
 _LISTED_TURNS = 5
 _SEARCHED_TURNS = 10
 _LISTING_BYTES = 2 * MEBIBYTE
+_EVENT_BYTES = 256 * KIBIBYTE
+_STREAM_HEADERS = {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
 _AGENTS = TypeAdapter(list[AgentAnswer])
 
 
@@ -63,6 +82,7 @@ class SnorbeAdapter(VendorAdapter):
     default_url: ClassVar[str] = "https://app.snorbe.deskrex.ai"
     api_path: ClassVar[str] = "/api/v1"
     requests_per_minute: ClassVar[int] = 100
+    request_topics: ClassVar[tuple[str, ...]] = ("plan", "report", "matrix", "secret", "browser")
 
     def auth_headers(self, api_key: str) -> dict[str, str]:
         """Return the header that en/api-reference/index recommends."""
@@ -107,19 +127,13 @@ class SnorbeAdapter(VendorAdapter):
         }
         if start_request.agent_id:
             body["agentId"] = start_request.agent_id
-        request = Request(
-            operation=f"start agent {one_line(start_request.agent_id or '(default)', 80)}",
-            method="POST",
-            path=f"{self.api_path}/agent/run/stream",
-            headers={
-                "Accept": "text/event-stream",
-                "Accept-Encoding": "identity",
-                "Content-Type": "application/json",
-            },
-            content=json_content(body),
+        request = self._post_request(
+            "/agent/run/stream",
+            f"start agent {one_line(start_request.agent_id or '(default)', 80)}",
+            body,
+            headers=_STREAM_HEADERS,
             idempotent=False,
             enough=has_run_id,
-            max_bytes=256 * KIBIBYTE,
         )
 
         def parse(response: Response) -> Run:
@@ -176,18 +190,70 @@ class SnorbeAdapter(VendorAdapter):
 
     def result(self, run: Run) -> Call[Run] | None:
         """Build the call of en/api-reference/get-agent-run. Its answer holds every event and can be large."""
-        ref = run.ref
+        return self._get_run(run.ref, "get the result", lambda answer: answer.complete(run))
 
-        def parse(response: Response) -> Run:
+    def human_request(self, ref: RunRef, request: HumanRequest) -> Call[HumanRequest]:
+        """Build the call of en/api-reference/get-agent-run: a draft stands among the run's events."""
+        return self._get_run(ref, "read what is asked", lambda answer: answer.in_full(request))
+
+    def answer(
+        self, ref: RunRef, request: HumanRequest, answer: HumanAnswer, options: Mapping[str, Any]
+    ) -> tuple[Call[None], ...]:
+        """Build the calls of en/api-reference/agent-workflows; a browser's are not documented."""
+        if request.kind is HumanRequestKind.SECRET:
+            return tuple(
+                self._post("/secret", f"register the secret {one_line(name, 80)!r}", body, secrets=(value,))
+                for name, value in secret_values(request, answer).items()
+                for body in ({"key": name, "value": value},)
+            )
+        if request.kind is HumanRequestKind.QUESTION:
+            body = browser_body(request, answer.text)
+            operation = f"answer the browser of run {ref.run_id}"
+            return (self._post("/browser/answer-question", operation, body, idempotent=False),)
+        path = f"/agent/run/{path_segment(ref.run_id)}/{path_segment(request.topic)}"
+        if answer.is_acceptance:
+            return (
+                self._post(
+                    f"{path}/confirm",
+                    f"confirm the {request.topic} of run {ref.run_id}",
+                    {"runId": ref.run_id},
+                ),
+            )
+        body = revision_body(ref.run_id, answer.text, request.details, options)
+        operation = f"have the {request.topic} of run {ref.run_id} revised"
+        return (self._post(f"{path}/answer", operation, body, idempotent=False, patience=10),)
+
+    def resume(self, ref: RunRef, request: HumanRequest, options: Mapping[str, Any]) -> Call[None] | None:
+        """
+        Build a resume over the event stream, en/api-reference/agent-workflows.
+
+        It may be called again. The first event names the run; the connection is then dropped.
+        """
+        if request.kind is not HumanRequestKind.APPROVAL:
+            return None
+
+        def parse(response: Response) -> None:
+            check_same_run(ref, run_id_of(response.body))
+
+        request_to_send = self._post_request(
+            f"/agent/run/stream/{path_segment(ref.run_id)}",
+            f"resume run {ref.run_id}",
+            resume_body(request.details, options),
+            headers=_STREAM_HEADERS,
+            enough=has_run_id,
+        )
+        return Call(request_to_send, parse)
+
+    def _get_run(self, ref: RunRef, operation: str, read: Callable[[RunAnswer], T]) -> Call[T]:
+        def parse(response: Response) -> T:
             answer = self._known(ref, response).model(RunAnswer)
             check_same_run(ref, answer.id)
-            return answer.complete(run)
+            return read(answer)
 
         path = f"/agent/run/{path_segment(ref.run_id)}"
-        request = self._get(
-            path, f"get the result of run {ref.run_id}", max_bytes=_PROCESS_BYTES, patience=10
+        return Call(
+            self._get(path, f"{operation} of run {ref.run_id}", max_bytes=_PROCESS_BYTES, patience=10), parse
         )
-        return Call(request, parse)
 
     def _known(self, ref: RunRef, response: Response) -> Response:
         # Snorbe answers 200 with the JSON value null for a run that it does not know.
@@ -197,3 +263,18 @@ class SnorbeAdapter(VendorAdapter):
 
     def _get(self, path: str, operation: str, **settings: Any) -> Request:
         return Request(operation=operation, method="GET", path=self.api_path + path, **settings)
+
+    def _post(self, path: str, operation: str, body: dict[str, Any], **settings: Any) -> Call[None]:
+        return Call(self._post_request(path, operation, body, **settings), lambda _: None)
+
+    def _post_request(self, path: str, operation: str, body: dict[str, Any], **settings: Any) -> Request:
+        headers = {"Content-Type": "application/json", **settings.pop("headers", {})}
+        return Request(
+            operation=operation,
+            method="POST",
+            path=self.api_path + path,
+            headers=headers,
+            content=json_content(body),
+            max_bytes=_EVENT_BYTES,
+            **settings,
+        )

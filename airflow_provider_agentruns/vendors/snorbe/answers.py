@@ -20,6 +20,7 @@ from airflow_provider_agentruns.client.models import (
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.vendors.base import AcceptedStart, AcceptedStarts, Listing, normalize_status
 from airflow_provider_agentruns.vendors.fields import Answer, Lenient, Text, Timestamp
+from airflow_provider_agentruns.vendors.snorbe.humans import read_request
 from airflow_provider_agentruns.vendors.snorbe.process import error_text, final_text
 
 CONN_TYPE = "snorbe"
@@ -33,6 +34,8 @@ _STATUSES = {
     "cancelled": RunStatus.CANCELLED,
 }
 
+# Asked for at once. What is left over is asked for next.
+_MOST_SECRETS = 20
 _DRAFT_FLAG = re.compile(r"pending([A-Za-z]{1,40})Draft")
 
 
@@ -91,6 +94,7 @@ class StatusAnswer(Answer):
             HumanRequest(
                 id=f"{draft}-draft",
                 kind=HumanRequestKind.APPROVAL,
+                topic=draft,
                 prompt=f"a {draft} draft waits for review",
             )
             for draft in self.pending_drafts
@@ -104,17 +108,25 @@ class StatusAnswer(Answer):
                 HumanRequest(
                     id=f"browser:{question}",
                     kind=HumanRequestKind.QUESTION,
+                    topic="browser",
                     prompt=f"the browser asks: {question}",
                 )
             )
         if self.skill_state and self.skill_state.pending_secret_keys:
-            names = ", ".join(one_line(name, 80) for name in self.skill_state.pending_secret_keys[:20])
+            asked = self.skill_state.pending_secret_keys[:_MOST_SECRETS]
+            names = ", ".join(one_line(name, 80) for name in asked)
             skill = one_line(self.skill_state.skill_name or "a skill", 80)
             requests.append(
                 HumanRequest(
                     id=f"secret:{names}",
                     kind=HumanRequestKind.SECRET,
+                    topic="secret",
                     prompt=f"{skill} needs secrets: {names}",
+                    answer_schema={
+                        "type": "object",
+                        "properties": {name: {"type": "string", "format": "password"} for name in asked},
+                        "required": list(asked),
+                    },
                 )
             )
         return tuple(requests)
@@ -142,6 +154,10 @@ class RunAnswer(Answer):
     agent_name: Text = None
     linked_sources: Lenient[list[Lenient[_LinkedSource]]] = None
     images: Lenient[list[Lenient[_Image]]] = None
+
+    def in_full(self, request: HumanRequest) -> HumanRequest:
+        """Return what a run asks with the text to judge, and what an answer needs."""
+        return read_request(self.process, request)
 
     def complete(self, run: Run) -> Run:
         """Return a run that has ended, with its output or error."""

@@ -1,0 +1,642 @@
+"""A run that asks a human: every policy, every kind of request, and what is sent and shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.sdk.execution_time import task_runner
+from pytest_mock import MockerFixture
+
+from airflow_provider_agentruns import human_requests
+from airflow_provider_agentruns.client.models import HumanAnswer
+from airflow_provider_agentruns.exceptions import (
+    AgentRunNeedsHuman,
+    AgentRunRefused,
+    AgentRunRejected,
+    AgentRunUnanswered,
+    AgentRunUnreadable,
+    SensedRunNeedsHuman,
+)
+from airflow_provider_agentruns.hooks import AgentRunHook
+from airflow_provider_agentruns.operators import AgentRunOperator, AgentRunResultOperator
+from airflow_provider_agentruns.sensors import AgentRunSensor
+from airflow_provider_agentruns.simulator import Simulator
+
+from .task_runs import MODES, HumanInTheLoop, Outcome, TaskInstance, TaskStateStore, chosen, run_task
+
+modes = pytest.mark.parametrize("mode", MODES)
+
+OPTIONS = {"modelName": "snorbe-quality", "locale": "ja"}
+SECRET = "the-value-of-the-secret-7c1e"
+
+
+@pytest.fixture(autouse=True)
+def airflow(monkeypatch: pytest.MonkeyPatch) -> HumanInTheLoop:
+    """Answer as Airflow's supervisor does."""
+    supervisor = HumanInTheLoop()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+    return supervisor
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(human_requests, "_REVISION_PAUSE", 0.05)
+    monkeypatch.setattr("airflow_provider_agentruns.wait_operator._VENDOR_PAUSE", 0.05)
+
+
+def start(policy: Any, human: str, mode: str = "deferred", **settings: Any) -> AgentRunOperator:
+    options = {"duration": 0.05, "question": '"Which year?"', **settings.pop("scenario", {})}
+    scenario = ", ".join(f"{name}={value}" for name, value in options.items())
+    return AgentRunOperator(
+        task_id="t",
+        conn_id="snorbe_test",
+        message=f'Write it. [sim: wait, human={human}, output="Done.", {scenario}]',
+        options=OPTIONS,
+        poll_interval=0.02,
+        timeout=30,
+        deferrable=mode == "deferred",
+        on_human_request=policy,
+        **settings,
+    )
+
+
+def attach(policy: Any, run_id: str, **settings: Any) -> AgentRunResultOperator:
+    return AgentRunResultOperator(
+        task_id="t",
+        conn_id="snorbe_test",
+        run_id=run_id,
+        poll_interval=0.02,
+        timeout=30,
+        deferrable=True,
+        on_human_request=policy,
+        **settings,
+    )
+
+
+def sent(simulator: Simulator, *actions: str) -> list[str]:
+    """Return the answers that the vendor received, in order."""
+    wanted = ("confirm", "answer", "resume", "register", "skip")
+    operations = [str(request.operation).removeprefix("snorbe.") for request in simulator.requests()]
+    return [name for name in operations if name.rpartition(".")[2] in (actions or wanted)]
+
+
+def everything_kept(outcome: Outcome, airflow: HumanInTheLoop, store: TaskStateStore | None = None) -> str:
+    """Return all that Airflow stores of a task, as text."""
+    kept = [
+        outcome.xcoms,
+        [deferral.trigger.serialize() for deferral in outcome.deferrals],
+        [deferral.kwargs for deferral in outcome.deferrals],
+        [vars(question) for question in airflow.questions.values()],
+        store.values if store else {},
+        outcome.value,
+        repr(outcome.error),
+    ]
+    return json.dumps(kept, default=str)
+
+
+@modes
+def test_drafts_are_approved_one_after_the_other_and_the_run_goes_on_as_it_was_started(
+    mode: str, simulator: Simulator, connections: dict[str, str]
+) -> None:
+    outcome = run_task(start("approve", "plan+report+matrix", mode))
+    assert outcome.error is None
+    assert outcome.value == "Done."
+    assert sent(simulator) == [
+        "plan.confirm", "run.resume", "report.confirm", "run.resume", "matrix.confirm", "run.resume",
+    ]  # fmt: skip
+    [run] = simulator.runs()
+    as_started = {"modelName": "snorbe-quality", "promptKey": "chat-routing", "locale": "ja"}
+    assert [dict(resume) for resume in run.resumes] == [as_started] * 3
+    # The events of a run can be large: they are read for its output only.
+    assert len(simulator.requests(operation="snorbe.run.get")) == 1
+
+
+def test_a_run_that_was_started_elsewhere_is_resumed_as_its_own_events_say(
+    simulator: Simulator, connections: dict[str, str]
+) -> None:
+    started = AgentRunHook("snorbe_test").start(
+        message="Hello [sim: wait, human=plan, duration=0.05]", options=OPTIONS
+    )
+    outcome = run_task(attach("approve", started.run_id))
+    assert outcome.error is None
+    [resume] = simulator.run(started.run_id).resumes
+    assert (resume["modelName"], resume["locale"]) == ("snorbe-quality", "ja")
+
+
+def test_what_the_events_do_not_say_comes_from_the_options(
+    simulator: Simulator, connections: dict[str, str]
+) -> None:
+    run_id = simulator.create_run("snorbe", scenario="wait", human="plan", duration=0.05)
+    outcome = run_task(attach("approve", run_id, options={"modelName": "snorbe-medium"}))
+    assert outcome.error is None
+    [resume] = simulator.run(run_id).resumes
+    assert resume["modelName"] == "snorbe-medium"
+
+
+@modes
+def test_a_run_that_asks_fails_the_task_if_nobody_is_to_answer(
+    mode: str, simulator: Simulator, connections: dict[str, str]
+) -> None:
+    outcome = run_task(start("fail", "plan", mode))
+    assert isinstance(outcome.error, AgentRunNeedsHuman)
+    [run] = simulator.runs()
+    for said in (run.run_id, "snorbe_test", "a plan draft waits for review"):
+        assert said in str(outcome.error)
+    assert sent(simulator) == []
+
+
+def test_each_topic_has_its_own_policy_and_the_rest_waits(
+    simulator: Simulator, connections: dict[str, str]
+) -> None:
+    outcome = run_task(start({"plan": "approve", "report": "fail"}, "plan+report"))
+    assert isinstance(outcome.error, AgentRunNeedsHuman)
+    assert "report" in str(outcome.error)
+    assert sent(simulator) == ["plan.confirm", "run.resume"]
+
+
+@modes
+def test_a_human_approves_in_airflow(
+    mode: str, simulator: Simulator, connections: dict[str, str], airflow: HumanInTheLoop
+) -> None:
+    outcome = run_task(start("ask", "plan", mode), human=[chosen("Approve", user="Ada")])
+    assert outcome.error is None
+    assert outcome.value == "Done."
+    assert sent(simulator) == ["plan.confirm", "run.resume"]
+    shown = outcome.xcoms["human_request"]
+    for said in (
+        "a plan draft waits for review",
+        "**Goal**: Simulated plan",
+        "1. Collect sources",
+        "Which year?",
+    ):
+        assert said in shown
+    [question] = airflow.questions.values()
+    assert question.options == ["Approve", "Answer", "Reject"]
+    assert list(question.params) == ["answer"]
+
+
+@pytest.mark.parametrize(("human", "said"), [("report", "1. Findings"), ("matrix", "1. Findings")])
+def test_drafts_of_other_kinds_are_shown_too(
+    human: str, said: str, simulator: Simulator, connections: dict[str, str]
+) -> None:
+    outcome = run_task(start("ask", human), human=[chosen("Approve", user="Ada")])
+    assert outcome.error is None
+    assert said in outcome.xcoms["human_request"]
+
+
+def test_a_human_has_a_draft_changed_and_gets_the_next_one(
+    simulator: Simulator, connections: dict[str, str], airflow: HumanInTheLoop
+) -> None:
+    """Airflow keeps the first question's text for good, so no draft may stand in it."""
+    shown: list[str] = []
+    ti = TaskInstance("t")
+
+    def human() -> Any:
+        shown.append(ti.xcoms["human_request"])
+        yield chosen("Answer", "Add the prices of steel.", user="Ada")
+        shown.append(ti.xcoms["human_request"])
+        yield chosen("Approve", user="Ada")
+
+    outcome = run_task(start("ask", "plan"), ti, human=human())
+    assert outcome.error is None
+    assert sent(simulator) == ["plan.answer", "plan.confirm", "run.resume"]
+    assert "Add the prices of steel." not in shown[0]
+    assert "Add the prices of steel." in shown[1]
+    assert airflow.asked == 2
+    [question] = airflow.questions.values()
+    assert "Simulated plan" not in question.body + question.subject
+    assert "/dags/d/runs/dr/tasks/t/xcom" in question.body
+
+
+def test_a_rejection_fails_the_task_for_good_and_names_who_it_was(
+    simulator: Simulator, connections: dict[str, str]
+) -> None:
+    outcome = run_task(start("ask", "plan"), human=[chosen("Reject", user="Ada Lovelace")])
+    assert isinstance(outcome.error, AgentRunRejected)
+    assert isinstance(outcome.error, AirflowFailException)
+    assert "rejected by Ada Lovelace" in str(outcome.error)
+    assert sent(simulator) == []
+
+
+def vendor_answers(simulator: Simulator) -> None:
+    """Accept the plan at the vendor, as a human does in its own UI."""
+    hook = AgentRunHook("snorbe_test")
+    [run] = simulator.runs()
+    status = hook.get_status(run.run_id)
+    [request] = status.human_requests
+    in_full = hook.read_request(status.ref, request)
+    hook.answer(status.ref, in_full, HumanAnswer())
+    hook.resume(status.ref, in_full)
+
+
+def test_an_answer_at_the_vendor_closes_the_question_in_airflow(
+    simulator: Simulator, connections: dict[str, str], airflow: HumanInTheLoop
+) -> None:
+    def human() -> Any:
+        vendor_answers(simulator)
+        yield None
+
+    outcome = run_task(start("ask", "plan", scenario={"duration": 1}), human=human())
+    assert outcome.error is None
+    assert outcome.value == "Done."
+    [question] = airflow.questions.values()
+    assert question.response is not None
+    assert question.response["chosen_options"][0] in {"Answered at the vendor", "The run is over"}
+    assert sent(simulator).count("plan.confirm") == 1
+
+
+def test_a_response_that_comes_after_the_vendors_answer_is_not_sent(
+    simulator: Simulator, connections: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def human() -> Any:
+        vendor_answers(simulator)
+        yield chosen("Answer", "Too late.", user="Ada")
+
+    outcome = run_task(start("ask", "plan"), human=human())
+    assert outcome.error is None
+    assert "plan.answer" not in sent(simulator)
+    assert "was answered at the vendor before Ada chose Answer" in caplog.text
+
+
+def test_a_draft_that_was_changed_at_the_vendor_is_not_approved_unseen(
+    simulator: Simulator, connections: dict[str, str]
+) -> None:
+    ti = TaskInstance("t")
+
+    def human() -> Any:
+        hook = AgentRunHook("snorbe_test")
+        [run] = simulator.runs()
+        status = hook.get_status(run.run_id)
+        request = hook.read_request(status.ref, status.human_requests[0])
+        hook.answer(status.ref, request, HumanAnswer(text="Changed at the vendor."))
+        yield chosen("Approve", user="Ada")
+        assert "plan.confirm" not in sent(simulator)
+        assert "The draft has changed since" in ti.xcoms["human_request"]
+        assert "Changed at the vendor." in ti.xcoms["human_request"]
+        yield chosen("Approve", user="Ada")
+
+    outcome = run_task(start("ask", "plan"), ti, human=human())
+    assert outcome.error is None
+    assert sent(simulator)[-2:] == ["plan.confirm", "run.resume"]
+
+
+def test_a_response_from_before_the_task_deferred_is_found_by_its_trigger(
+    simulator: Simulator, connections: dict[str, str], airflow: HumanInTheLoop
+) -> None:
+    ti = TaskInstance("t")
+
+    def human() -> Any:
+        airflow.questions[ti.id].response = chosen("Approve", user="Ada")
+        yield None
+
+    outcome = run_task(start("ask", "plan"), ti, human=human())
+    assert outcome.error is None
+    assert outcome.value == "Done."
+
+
+def test_nobody_responds_and_the_default_counts(
+    simulator: Simulator, connections: dict[str, str], airflow: HumanInTheLoop
+) -> None:
+    outcome = run_task(start("ask", "plan", response_timeout=0.1, defaults="Approve"))
+    assert outcome.error is None
+    assert outcome.value == "Done."
+    [question] = airflow.questions.values()
+    assert question.defaults == ["Approve"]
+    assert question.response is not None
+    assert question.response["chosen_options"] == ["Approve"]
+
+
+def test_nobody_responds_and_the_task_fails(
+    simulator: Simulator, connections: dict[str, str], airflow: HumanInTheLoop
+) -> None:
+    outcome = run_task(start("ask", "plan", response_timeout=0.1))
+    assert isinstance(outcome.error, AgentRunUnanswered)
+    assert "0.1 s" in str(outcome.error)
+    [question] = airflow.questions.values()
+    assert question.response is not None
+    assert question.response["chosen_options"] == ["No response in time"]
+
+
+def test_a_question_without_a_text_is_asked_again(simulator: Simulator, connections: dict[str, str]) -> None:
+    ti = TaskInstance("t")
+
+    def human() -> Any:
+        yield chosen("Answer", "  ", user="Ada")
+        assert "Nothing was sent: an answer needs a text" in ti.xcoms["human_request"]
+        yield chosen("Approve", user="Ada")
+
+    outcome = run_task(start("ask", "plan"), ti, human=human())
+    assert outcome.error is None
+    assert "plan.answer" not in sent(simulator)
+
+
+def test_notifiers_are_told_and_users_assigned(
+    simulator: Simulator, connections: dict[str, str], airflow: HumanInTheLoop
+) -> None:
+    told: list[Any] = []
+    operator = start(
+        "ask",
+        "plan",
+        notifiers=lambda context: told.append(context["ti"].task_id),
+        assigned_users={"id": "1", "name": "Ada"},
+    )
+    outcome = run_task(operator, human=[chosen("Approve", user="Ada")])
+    assert outcome.error is None
+    assert told == ["t"]
+    [question] = airflow.questions.values()
+    assert question.assigned_users == [{"id": "1", "name": "Ada"}]
+
+
+@pytest.mark.parametrize("reference", ["conn:patents", "var:patent_key"])
+@modes
+def test_secrets_come_from_airflow_and_show_nowhere(
+    mode: str,
+    reference: str,
+    simulator: Simulator,
+    connections: dict[str, str],
+    airflow: HumanInTheLoop,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_PATENTS", json.dumps({"conn_type": "generic", "password": SECRET}))
+    monkeypatch.setenv("AIRFLOW_VAR_PATENT_KEY", SECRET)
+    store = TaskStateStore()
+    operator = start(
+        "wait", "secret", mode, scenario={"secrets": "PATENT_API_KEY"}, secrets={"PATENT_API_KEY": reference}
+    )
+    outcome = run_task(operator, store=store)
+    assert outcome.error is None
+    assert outcome.value == "Done."
+    assert sent(simulator) == ["secret.register"]
+    out = capsys.readouterr()
+    assert SECRET not in out.out + out.err + caplog.text + everything_kept(outcome, airflow, store)
+    assert SECRET not in repr(vars(operator))
+
+
+def test_a_secret_that_nobody_has_fails_the_task_and_is_named(
+    simulator: Simulator, connections: dict[str, str]
+) -> None:
+    operator = start("wait", "secret", scenario={"secrets": "A_KEY+B_KEY"}, secrets={"A_KEY": "var:a"})
+    outcome = run_task(operator)
+    assert isinstance(outcome.error, AgentRunNeedsHuman)
+    assert "No connection or variable is given for B_KEY" in str(outcome.error)
+
+
+def test_a_reference_to_nothing_fails_the_task_and_is_named(
+    simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_EMPTY", json.dumps({"conn_type": "generic"}))
+    operator = start("wait", "secret", scenario={"secrets": "A_KEY"}, secrets={"A_KEY": "conn:empty"})
+    outcome = run_task(operator)
+    assert isinstance(outcome.error, AgentRunNeedsHuman)
+    assert "conn:empty, which is not there or has no password" in str(outcome.error)
+
+
+def test_a_human_says_where_airflow_has_a_secret_and_a_value_is_not_taken(
+    simulator: Simulator,
+    connections: dict[str, str],
+    airflow: HumanInTheLoop,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_A", SECRET)
+    monkeypatch.setenv("AIRFLOW_VAR_B", SECRET + "-b")
+    ti = TaskInstance("t")
+
+    def human() -> Any:
+        assert "B_KEY" in ti.xcoms["human_request"]
+        yield chosen("Answer", SECRET + "-typed", user="Ada")
+        assert "does not name a connection or variable" in ti.xcoms["human_request"]
+        yield chosen("Answer", "B_KEY=var:b", user="Ada")
+
+    operator = start("ask", "secret", scenario={"secrets": "A_KEY+B_KEY"}, secrets={"A_KEY": "var:a"})
+    outcome = run_task(operator, ti, human=human())
+    assert outcome.error is None
+    assert outcome.value == "Done."
+    assert SECRET not in capsys.readouterr().out + everything_kept(outcome, airflow)
+
+
+@modes
+def test_a_question_of_the_browser_is_answered_in_airflow(
+    mode: str, simulator: Simulator, connections: dict[str, str]
+) -> None:
+    outcome = run_task(start("ask", "browser", mode), human=[chosen("Answer", "2025", user="Ada")])
+    assert outcome.error is None
+    assert outcome.value == "Done."
+    assert sent(simulator) == ["browser.answer"]
+
+
+def test_an_answer_that_the_vendor_does_not_take_is_left_to_the_vendor(
+    simulator: Simulator, connections: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    simulator.add_fault("html", operation="snorbe.browser.answer", status=400, times=1)
+    operator = start("ask", "browser")
+    operator.timeout = 1.0
+    outcome = run_task(operator, human=[chosen("Answer", "2025", user="Ada")])
+    assert "the vendor does not take this answer" in caplog.text
+    assert "waiting" in str(outcome.error)
+    assert sent(simulator) == ["browser.answer"]
+
+
+def test_nothing_but_drafts_is_approved_unseen(simulator: Simulator, connections: dict[str, str]) -> None:
+    operator = start("approve", "browser")
+    operator.timeout = 0.5
+    outcome = run_task(operator)
+    assert "waiting" in str(outcome.error)
+    assert sent(simulator) == []
+
+
+def test_a_run_that_asks_for_ever_is_given_up(simulator: Simulator, connections: dict[str, str]) -> None:
+    outcome = run_task(start("approve", "plan+report+plan+report", max_answers=3))
+    assert isinstance(outcome.error, AgentRunNeedsHuman)
+    assert "asks again after 3 answers" in str(outcome.error)
+    assert sent(simulator, "confirm") == ["plan.confirm", "report.confirm", "plan.confirm"]
+
+
+def test_a_vendor_that_is_away_when_the_run_asks_does_not_fail_the_task(
+    simulator: Simulator, connections: dict[str, str], mocker: MockerFixture
+) -> None:
+    mocker.patch("airflow_provider_agentruns.client._sync.time.sleep")
+    simulator.add_fault("server_error", operation="snorbe.run.get", status=503, times=8)
+    outcome = run_task(start("ask", "plan"), human=[chosen("Approve", user="Ada")])
+    assert outcome.error is None
+    assert outcome.value == "Done."
+
+
+class _Lost(BaseException):
+    """The worker is killed."""
+
+
+@pytest.mark.parametrize("dies_in", ["answer", "resume"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_draft_is_accepted_once_although_the_worker_dies(
+    dies_in: str,
+    when: str,
+    simulator: Simulator,
+    connections: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The next try resumes a run whose draft was accepted, and accepts one whose was not."""
+    store = TaskStateStore()
+    original: Callable[..., None] = getattr(AgentRunHook, dies_in)
+
+    def die(*args: Any, **kwargs: Any) -> None:
+        monkeypatch.setattr(AgentRunHook, dies_in, original)
+        if when == "after":
+            original(*args, **kwargs)
+        raise _Lost
+
+    monkeypatch.setattr(AgentRunHook, dies_in, die)
+    operator = start("approve", "plan", retries=1)
+    ti = TaskInstance("t", max_tries=1)
+    with pytest.raises(_Lost):
+        run_task(operator, ti, store)
+    ti.try_number = 2
+    outcome = run_task(operator, ti, store)
+    assert outcome.error is None
+    assert outcome.value == "Done."
+    assert sent(simulator, "confirm") == ["plan.confirm"]
+    assert len(simulator.starts()) == 1
+    assert "agent_run_answer" not in store.values
+
+
+def test_a_revision_is_asked_for_once_although_the_worker_dies(
+    simulator: Simulator,
+    connections: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = TaskStateStore()
+    original = AgentRunHook.answer
+
+    def die(*args: Any, **kwargs: Any) -> None:
+        monkeypatch.setattr(AgentRunHook, "answer", original)
+        original(*args, **kwargs)
+        raise _Lost
+
+    monkeypatch.setattr(AgentRunHook, "answer", die)
+    operator = start("ask", "plan", retries=1)
+    ti = TaskInstance("t", max_tries=1)
+    with pytest.raises(_Lost):
+        run_task(operator, ti, store, human=[chosen("Answer", "Shorter.", user="Ada")])
+    ti = TaskInstance("t", max_tries=1, try_number=2)
+
+    def human() -> Any:
+        assert "Shorter." in ti.xcoms["human_request"]
+        yield chosen("Approve", user="Ada")
+
+    outcome = run_task(operator, ti, store, human=human())
+    assert outcome.error is None
+    assert sent(simulator) == ["plan.answer", "plan.confirm", "run.resume"]
+
+
+def test_a_draft_that_somebody_else_accepts_at_the_same_time_is_no_error(
+    simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = AgentRunHook.answer
+
+    def second(self: AgentRunHook, *args: Any, **kwargs: Any) -> None:
+        monkeypatch.setattr(AgentRunHook, "answer", original)
+        original(self, *args, **kwargs)
+        original(self, *args, **kwargs)
+
+    monkeypatch.setattr(AgentRunHook, "answer", second)
+    outcome = run_task(start("approve", "plan"))
+    assert outcome.error is None
+    assert outcome.value == "Done."
+
+
+def test_an_answer_that_cannot_be_recorded_is_not_sent(
+    simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = TaskStateStore()
+    original = AgentRunHook.get_status
+
+    def break_store(*args: Any, **kwargs: Any) -> Any:
+        store.fails_to = {"set"}
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(AgentRunHook, "get_status", break_store)
+    outcome = run_task(start("approve", "plan"), store=store)
+    assert isinstance(outcome.error, AgentRunUnreadable)
+    assert "nothing was answered" in str(outcome.error)
+    assert sent(simulator) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"on_human_request": "aprove"}, "'approve'"),
+        ({"on_human_request": {"plan": "provide"}}, "is for 'secret'"),
+        ({"on_human_request": {"secret": "provide"}}, "needs secrets"),
+        ({"on_human_request": {"secret": "wait"}, "secrets": {"A": "var:a"}}, "secrets are given"),
+        ({"secrets": {"A": "hunter2"}}, "'A' must name a connection or variable"),
+        ({"defaults": "Yes"}, "'Approve' or 'Reject'"),
+        ({"response_timeout": 0}, "response_timeout"),
+        ({"max_answers": 0}, "max_answers"),
+    ],
+)
+def test_settings_that_cannot_be_right_are_refused_when_the_dag_is_read(
+    settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        AgentRunOperator(task_id="t", conn_id="c", message="m", **settings)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("vendor", ["snorbe", "flowyble"])
+def test_a_topic_that_the_vendor_never_asks_is_refused_before_anything_is_sent(
+    vendor: str, simulator: Simulator, connections: dict[str, str]
+) -> None:
+    operator = AgentRunOperator(
+        task_id="t", conn_id=connections[vendor], message="m", on_human_request={"plann": "approve"}
+    )
+    outcome = run_task(operator)
+    assert isinstance(outcome.error, AgentRunRefused)
+    assert "asks for no 'plann'" in str(outcome.error)
+    assert simulator.requests() == []
+
+
+@pytest.mark.parametrize("mode", [*MODES, "start"])
+def test_a_sensor_fails_if_told_to_and_never_answers(
+    mode: str, simulator: Simulator, connections: dict[str, str]
+) -> None:
+    run_id = simulator.create_run("snorbe", scenario="wait", human="plan", duration=0.01)
+    sensor = AgentRunSensor(
+        task_id="t",
+        conn_id="snorbe_test",
+        run_id=run_id,
+        poke_interval=0.02,
+        timeout=5,
+        deferrable=mode == "deferred",
+        start_from_trigger=mode == "start",
+        on_human_request="fail",
+    )
+    outcome = run_task(sensor)
+    assert isinstance(outcome.error, SensedRunNeedsHuman)
+    assert "a plan draft waits for review" in str(outcome.error)
+    assert run_id in str(outcome.error)
+    assert sent(simulator) == []
+    if mode == "start":
+        assert sensor.start_trigger_args is not None
+        assert sensor.start_trigger_args.trigger_kwargs is not None
+        assert sensor.start_trigger_args.trigger_kwargs["human_policies"] == {"*": "fail"}
+
+
+def test_a_sensor_takes_no_policy_that_answers() -> None:
+    with pytest.raises(ValueError, match="'wait' or 'fail'"):
+        AgentRunSensor(task_id="t", conn_id="c", run_id="r", on_human_request="ask")  # type: ignore[arg-type]
+
+
+def test_a_wait_without_policies_carries_nothing_of_them(
+    simulator: Simulator, connections: dict[str, str]
+) -> None:
+    outcome = run_task(attach("wait", simulator.create_run("snorbe", duration=0.05)))
+    assert outcome.error is None
+    [deferral] = outcome.deferrals
+    assert deferral.kwargs is None
+    assert deferral.trigger.serialize()[1]["human_policies"] is None
