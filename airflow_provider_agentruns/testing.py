@@ -33,7 +33,7 @@ from airflow_provider_agentruns.client.exceptions import (
     ResponseFormatError,
     ServerError,
 )
-from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus
+from airflow_provider_agentruns.client.models import HumanAnswer, HumanRequestKind, Run, RunRef, RunStatus
 from airflow_provider_agentruns.client.retry import ONCE
 from airflow_provider_agentruns.client.settings import ClientSettings
 from airflow_provider_agentruns.vendors.base import AcceptedStarts, Listing, StartRequest, VendorAdapter
@@ -165,6 +165,32 @@ class AdapterContract:
         send(vendor.settings, call)
         assert send(vendor.settings, vendor.adapter.status(ref)).status is RunStatus.CANCELLED
         send(vendor.settings, call)
+
+    def test_lets_a_run_go_on_when_what_it_asks_is_accepted(
+        self, vendor: ContractVendor, send: Send[Any]
+    ) -> None:
+        """A draft is shown in full and accepted; to resume its run once more is no error."""
+        adapter = vendor.adapter
+        if not adapter.request_topics:
+            pytest.skip("the vendor's runs ask no human")
+        ref = vendor.create_run(RunStatus.WAITING)
+        [request] = send(vendor.settings, adapter.status(ref)).human_requests
+        assert request.topic in adapter.request_topics
+        if request.kind is not HumanRequestKind.APPROVAL:
+            pytest.skip("the run asks for something else than an approval")
+        if call := adapter.human_request(ref, request):
+            in_full = send(vendor.settings, call)
+            assert (in_full.id, in_full.prompt) == (request.id, request.prompt)
+            assert in_full.text
+            request = in_full
+        for answer in adapter.answer(ref, request, HumanAnswer(), {}):
+            send(vendor.settings, answer)
+        if resume := adapter.resume(ref, request, {}):
+            send(vendor.settings, resume)
+            send(vendor.settings, resume)
+        assert request.id not in {
+            asked.id for asked in send(vendor.settings, adapter.status(ref)).human_requests
+        }
 
     def test_lists_the_starts_it_has_taken(self, vendor: ContractVendor, send: Send[Any]) -> None:
         """A list of accepted starts, where there is one, has those of the same input since then."""

@@ -39,6 +39,7 @@ def test_what_a_triggerer_can_render_starts_there(run_id: str) -> None:
         "run_kind": None,
         "poll_interval": 3.0,
         "stall_timeout": None,
+        "human_policies": None,
         "timeout": 60.0,
         "execution_timeout": None,
     }

@@ -145,6 +145,8 @@ def test_a_trigger_is_rebuilt_from_what_is_stored_of_it() -> None:
         "stall_timeout": 4.0,
         "cancel_on_kill": True,
         "cancel_on_clear": True,
+        "human_policies": {"plan": "ask"},
+        "exchange": {"asked": "plan-draft"},
         "timeout": None,
         "execution_timeout": None,
     }
