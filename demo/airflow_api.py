@@ -54,6 +54,20 @@ class TaskInstance:
         return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
 
 
+@dataclass(frozen=True)
+class Question:
+    """What a task asks a human, as Airflow's API shows it.
+
+    :param response: the option that was chosen, None as long as nobody has responded.
+    """
+
+    task_id: str
+    subject: str
+    body: str
+    options: tuple[str, ...]
+    response: str | None
+
+
 OnProgress = Callable[[DagRun, Sequence[TaskInstance]], None]
 
 
@@ -195,6 +209,35 @@ class AirflowApi:
             accepted=(requests.codes.ok, requests.codes.not_found),
         )
         return answer.json()["value"] if answer.status_code == requests.codes.ok else None
+
+    def questions(self, dag_id: str, run_id: str) -> list[Question]:
+        """List what the tasks of a DAG run ask or have asked humans."""
+        found = self._get(f"{_run_path(dag_id, run_id)}/hitlDetails")["hitl_details"]
+        return [
+            Question(
+                task_id=str(question["task_instance"]["task_id"]),
+                subject=str(question["subject"]),
+                body=str(question["body"]),
+                options=tuple(question["options"]),
+                response=(question["chosen_options"] or [None])[0],
+            )
+            for question in found
+        ]
+
+    def wait_for_question(self, dag_id: str, run_id: str, task_id: str, *, timeout: float = 60) -> Question:
+        """Wait until a deferred task asks a human."""
+
+        def open_question() -> Question | None:
+            self.wait_for_task(dag_id, run_id, task_id, state="deferred", timeout=timeout)
+            asked = self.questions(dag_id, run_id)
+            return next((one for one in asked if one.task_id == task_id and one.response is None), None)
+
+        return self.wait_until(open_question, f"{task_id} of {dag_id} to ask a human", timeout=timeout)
+
+    def respond(self, dag_id: str, run_id: str, task_id: str, option: str, **params: str) -> None:
+        """Respond to what an unmapped task asks, as the form in the UI does."""
+        body = {"chosen_options": [option], "params_input": params}
+        self._request("PATCH", f"{_task_path(dag_id, run_id, task_id)}/-1/hitlDetails", json=body)
 
     def create_connection(self, connection_id: str, conn_type: str, **fields: str) -> None:
         """Create a connection as its form in the UI does; `extra` is a JSON text."""

@@ -37,7 +37,8 @@ def _xcom(dag_run: DagRun, task_id: str, key: str = "return_value") -> Any:
 def test_all_examples_are_parsed_serialized_and_documented(dag_bag: DagBag) -> None:
     assert dag_bag.import_errors == {}
     assert set(dag_bag.dags) == {
-        f"{PREFIX}{name}" for name in ("wait_and_chain", "start_and_branch", "fan_out", "two_vendors")
+        f"{PREFIX}{name}"
+        for name in ("wait_and_chain", "start_and_branch", "fan_out", "two_vendors", "review")
     }
     for dag in dag_bag.dags.values():
         assert dag.doc_md
@@ -99,3 +100,10 @@ def test_two_vendors(dag_bag: DagBag, simulator: Simulator) -> None:
     assert found
     assert found in simulator.starts()[1].input_text
     assert set(_xcom(dag_run, "join")) == {"post", "facts"}
+
+
+def test_review(dag_bag: DagBag, simulator: Simulator) -> None:
+    """A plan is approved by policy; there is nobody to ask in ``dag.test()``."""
+    states, dag_run = _run(dag_bag, "review", message='[sim: wait, human=plan, output="Steel is dear."]')
+    assert states == {"write": "success", "publish": "success"}
+    assert _xcom(dag_run, "publish") == "Published: Steel is dear."

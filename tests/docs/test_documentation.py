@@ -34,7 +34,7 @@ PLAIN = [page for page in PAGES if any(not _is_dag(block) for block in _blocks(p
 
 
 def test_there_are_examples_to_run() -> None:
-    assert {page.name for page, _ in DAGS} == {"README.md", "sensor.md", "operators.md"}
+    assert {page.name for page, _ in DAGS} == {"README.md", "human.md", "operators.md", "sensor.md"}
     assert {page.name for page in PLAIN} == {"hooks.md", "adding_a_vendor.md", "simulator.md"}
 
 

@@ -44,6 +44,7 @@ def airflow(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> I
                 "e2e_retried",
                 "e2e_without_worker",
                 "example_agentruns_fan_out",
+                "example_agentruns_review",
                 "example_agentruns_start_and_branch",
                 "example_agentruns_two_vendors",
                 "example_agentruns_wait_and_chain",
