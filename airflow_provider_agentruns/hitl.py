@@ -20,6 +20,7 @@ OPTIONS = (APPROVE, ANSWER, REJECT)
 ANSWERED_ELSEWHERE = "Answered at the vendor"
 RUN_IS_OVER = "The run is over"
 NO_RESPONSE = "No response in time"
+NOBODY_WAITS = "The task waits no more"
 REQUEST_KEY = "human_request"
 
 IS_AVAILABLE = importlib.util.find_spec("airflow.sdk.execution_time.hitl") is not None
@@ -98,27 +99,28 @@ def ask(ti: Any, *, assigned_users: Sequence[Any] | None, default: str | None, r
     )
 
 
-def close(ti: Any, reason: str) -> None:
-    """
-    Close the question: nobody need respond any more.
-
-    :param reason: what the UI shows in place of a choice.
-    """
-    from airflow.sdk.execution_time.hitl import update_hitl_detail_response  # noqa: PLC0415
-
-    try:
-        update_hitl_detail_response(ti_id=ti.id, chosen_options=[reason], params_input={})
-    except Exception as error:  # noqa: BLE001 - whatever it is, the run matters more
-        # Somebody has responded in this very moment.
-        log.info("The question in Airflow could not be closed (%s): %s", reason, type(error).__name__)
-
-
 def xcom_url(ti: Any) -> str:
     """Return where the UI shows a task's XComs; a path, since the UI's host may have many names."""
     prefix = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
     mapped = f"/mapped/{ti.map_index}" if ti.map_index >= 0 else ""
     run = f"/dags/{quote(ti.dag_id, safe='')}/runs/{quote(ti.run_id, safe='')}"
     return f"{prefix}{run}/tasks/{quote(ti.task_id, safe='')}{mapped}/xcom"
+
+
+async def close(ti_id: UUID, reason: str) -> None:
+    """
+    Close the question from a triggerer: nobody need respond any more. A worker's supervisor has no such call.
+
+    :param reason: what the UI shows in place of a choice.
+    """
+    from airflow.sdk.execution_time.comms import UpdateHITLDetail  # noqa: PLC0415
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS  # noqa: PLC0415
+
+    try:
+        await SUPERVISOR_COMMS.asend(UpdateHITLDetail(ti_id=ti_id, chosen_options=[reason], params_input={}))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the run matters more
+        # As when somebody has responded in this very moment.
+        log.info("The question in Airflow could not be closed (%s): %s", reason, type(error).__name__)
 
 
 async def response_in_airflow(ti_id: UUID) -> dict[str, Any] | None:

@@ -120,15 +120,13 @@ class HumanRequests:
             return self._ask(wait, in_full, f"Nothing was sent: {error}.")
 
     def on_answer_elsewhere(self, wait: RunWait) -> RunWait:
-        """Close the question in Airflow: the vendor has an answer."""
+        """Go on: the vendor has an answer."""
         log.info("%s was answered at the vendor", wait.subject)
-        hitl.close(self._ti, hitl.ANSWERED_ELSEWHERE)
         return replace(wait, exchange=wait.exchange.over())
 
     def on_silence(self, wait: RunWait) -> RunWait:
         """Take the default when nobody has responded in time, or fail."""
         default = self._settings.default
-        hitl.close(self._ti, default or hitl.NO_RESPONSE)
         if default is None:
             raise AgentRunUnanswered(
                 f"{wait.subject}: nobody has responded in Airflow within "
@@ -223,6 +221,7 @@ class HumanRequests:
             asked=in_full.id,
             version=in_full.version,
             answer_by=None if timeout is None else time.time() + timeout,
+            default=settings.default,
             left=exchange.left,
         )
         return replace(wait, exchange=asked, poll_from=0.0)

@@ -9,11 +9,11 @@ from typing import Any, Self
 from airflow.triggers.base import TriggerEvent
 from pydantic import BaseModel, ConfigDict
 
+from airflow_provider_agentruns import hitl
 from airflow_provider_agentruns.cancellation import is_given_up
 from airflow_provider_agentruns.client.models import RunRef, RunStatus
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.deadline import Deadline
-from airflow_provider_agentruns.hitl import first_of, response_in_airflow
 from airflow_provider_agentruns.polling.human_watch import HumanExchange, human_watch
 from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
 from airflow_provider_agentruns.vendor_trigger import VendorTrigger
@@ -178,8 +178,12 @@ class AgentRunTrigger(VendorTrigger):
         if self._exchange.asked is None or self.task_instance is None:
             yield self._event(await watching)
             return
-        response, decision = await first_of(response_in_airflow(self.task_instance.id), watching)
-        yield TriggerEvent(response) if decision is None else self._event(decision)
+        response, decision = await hitl.first_of(hitl.response_in_airflow(self.task_instance.id), watching)
+        if decision is None:
+            yield TriggerEvent(response)
+            return
+        await hitl.close(self.task_instance.id, self._why_closed(decision))
+        yield self._event(decision)
 
     async def on_kill(self) -> None:
         """
@@ -205,6 +209,13 @@ class AgentRunTrigger(VendorTrigger):
             decision, run_id=self.run_id, run_kind=self.run_kind, since=self.since, end_time=self.end_time
         )
         return TriggerEvent(event.model_dump(mode="json"))
+
+    def _why_closed(self, decision: Decision) -> str:
+        if decision.outcome is Outcome.ANSWERED:
+            return hitl.ANSWERED_ELSEWHERE
+        if decision.outcome is Outcome.UNANSWERED:
+            return self._exchange.default or hitl.NO_RESPONSE
+        return hitl.RUN_IS_OVER if decision.outcome is Outcome.ENDED else hitl.NOBODY_WAITS
 
     @property
     def _exchange(self) -> HumanExchange:

@@ -271,8 +271,6 @@ class RunWaitBaseOperator(BaseOperator):
         if step := _HUMAN_STEPS.get(event.outcome):
             going_on = wait or self.wait_after(event)
             return self._go_on(context, going_on, lambda human: step(human, going_on))
-        if wait and wait.exchange.asked is not None:
-            hitl.close(context["ti"], hitl.RUN_IS_OVER)
         return self._finish(context, event, run)
 
     def _finish(self, context: Context, event: AgentRunEvent, run: Run | None) -> Any:

@@ -113,6 +113,7 @@ class HumanExchange(BaseModel):
     :param asked: id of the request that a human is being asked in Airflow.
     :param version: of the draft that was shown.
     :param answer_by: when to stop asking, seconds since the epoch; None for never.
+    :param default: what counts when nobody has responded by then.
     :param answered_at: when a revision of that draft was asked for, seconds since the epoch.
     :param left: ids of requests that are left to the vendor.
     """
@@ -123,6 +124,7 @@ class HumanExchange(BaseModel):
     asked: str | None = None
     version: str | None = None
     answer_by: float | None = None
+    default: str | None = None
     answered_at: float = 0.0
     left: tuple[str, ...] = ()
 

@@ -123,14 +123,17 @@ class HumanInTheLoop:
                 ),
             )
             question.response = None
-        elif isinstance(message, UpdateHITLDetail):
+        else:
+            assert not isinstance(message, UpdateHITLDetail), "a worker's supervisor has no such call"
+        return None
+
+    async def asend(self, message: Any) -> Any:
+        if isinstance(message, UpdateHITLDetail):
             question = self.questions[message.ti_id]
             if question.response is not None:
                 raise RuntimeError("409: somebody has responded")
             question.response = chosen(message.chosen_options[0])
-        return None
-
-    async def asend(self, message: Any) -> Any:
+            return None
         assert isinstance(message, GetHITLDetailResponse)
         response = self.questions[message.ti_id].response or {}
         user = response.get("responded_by_user")

@@ -15,13 +15,8 @@ from airflow_provider_agentruns.vendors.snorbe import SnorbeAdapter
 
 ADAPTER = SnorbeAdapter()
 REF = ADAPTER.ref("clxyz123")
-CONFIG = {
-    "type": "config",
-    "runId": "clxyz123",
-    "modelName": "m",
-    "promptKey": "chat-routing",
-    "locale": "ja",
-}
+AS_STARTED = {"modelName": "m", "promptKey": "chat-routing", "locale": "ja"}
+CONFIG = {"type": "config", "runId": "clxyz123", **AS_STARTED}
 
 
 def asks(topic: str, kind: HumanRequestKind = HumanRequestKind.APPROVAL, **fields: Any) -> HumanRequest:
