@@ -71,9 +71,9 @@ def ask(ti: Any, *, assigned_users: Sequence[Any] | None, default: str | None, r
     Ask under the task's Required Actions; a response to an earlier question is taken away.
 
     Up to 3.3 Airflow keeps the first question's subject, body, options and fields for good, over retries and
-    clears too. So all of it holds for any request; what is asked now stands in the XCom ``human_request``.
+    clears too. So all of it holds for any request; what is asked now stands in the task's log and XCom.
 
-    :param request_url: where that XCom is shown.
+    :param request_url: where the log is shown.
     """
     # Not at the top: Airflow 3.0 has no human in the loop.
     from airflow.sdk.execution_time.hitl import upsert_hitl_detail  # noqa: PLC0415
@@ -84,8 +84,8 @@ def ask(ti: Any, *, assigned_users: Sequence[Any] | None, default: str | None, r
         options=list(OPTIONS),
         subject=_SUBJECT,
         body=(
-            f"The agent's run of this task waits. **[Read what it asks]({request_url})**: the XCom "
-            f"`{REQUEST_KEY}` of this task shows the draft or question as it is now.\n\n"
+            f"The agent's run of this task waits. **[Read what it asks]({request_url})**: the task's log "
+            f"shows the draft or question as it is now, and the XCom `{REQUEST_KEY}` has it, too.\n\n"
             f"- **{APPROVE}**: take the draft as it is, and let the run go on.\n"
             f"- **{ANSWER}**: send the text below; for a draft it says what to change, and the next draft "
             "comes back here. For secrets name where Airflow has them, as `NAME=conn:…` or `NAME=var:…`; "
@@ -99,12 +99,12 @@ def ask(ti: Any, *, assigned_users: Sequence[Any] | None, default: str | None, r
     )
 
 
-def xcom_url(ti: Any) -> str:
-    """Return where the UI shows a task's XComs; a path, since the UI's host may have many names."""
+def task_url(ti: Any) -> str:
+    """Return where the UI shows a task's log; a path, since the UI's host may have many names."""
     prefix = urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/")
     mapped = f"/mapped/{ti.map_index}" if ti.map_index >= 0 else ""
     run = f"/dags/{quote(ti.dag_id, safe='')}/runs/{quote(ti.run_id, safe='')}"
-    return f"{prefix}{run}/tasks/{quote(ti.task_id, safe='')}{mapped}/xcom"
+    return f"{prefix}{run}/tasks/{quote(ti.task_id, safe='')}{mapped}"
 
 
 async def close(ti_id: UUID, reason: str) -> None:

@@ -202,17 +202,25 @@ class HumanRequests:
         is_same = exchange.asked is None and exchange.version == in_full.version and in_full.version
         if is_same and time.time() < exchange.answered_at + _LONGEST_REVISION:
             return replace(wait, poll_from=time.time() + _REVISION_PAUSE)
-        number = exchange.answers + 1
-        head = f"# {in_full.prompt}\n\nRun {wait.ref.run_id}, question {number} of this try."
-        push(self._context, hitl.REQUEST_KEY, "\n\n".join(filter(None, [head, note, in_full.text or ""])))
+        shown: dict[str, Any] = {
+            "asks": in_full.prompt,
+            "note": note,
+            # By the line: the UI shows a long text of an XCom without its line breaks.
+            "text": (in_full.text or "").splitlines(),
+            "run_id": wait.ref.run_id,
+            "number": exchange.answers + 1,
+        }
+        push(self._context, hitl.REQUEST_KEY, {name: value for name, value in shown.items() if value})
         settings = self._settings
         hitl.ask(
             self._ti,
             assigned_users=settings.assigned_users,
             default=settings.default,
-            request_url=hitl.xcom_url(self._ti),
+            request_url=hitl.task_url(self._ti),
         )
-        log.info("%s: asking in Airflow, under Required Actions: %s. %s", wait.subject, in_full.prompt, note)
+        # Each line marked as the vendor's: none may pass for a line of the log.
+        text = "".join(f"\n  | {line}" for line in shown["text"])
+        log.info("%s asks, see Required Actions: %s. %s%s", wait.subject, in_full.prompt, note, text)
         for notify in settings.notifiers:
             notify(self._context)
         timeout = settings.response_timeout

@@ -7,7 +7,7 @@ unseen, and a human decides about the report under *Required Actions* in Airflow
 - `write` starts the run. When the report's draft is there, the task asks: **Approve** lets the run go on,
   **Answer** sends what to change and brings the next draft, **Reject** fails the task. Whoever answers at the
   vendor first closes the question.
-- The draft stands in the XCom `human_request` of `write`; the question links to it.
+- The draft stands in the log of `write`, which the question links to, and in its XCom `human_request`.
 - `publish` gets the text.
 """
 

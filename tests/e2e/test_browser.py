@@ -63,12 +63,12 @@ def test_a_human_reads_the_draft_and_approves_it_with_a_click(
     expect(page.get_by_test_id("hitl-option-Approve")).to_be_enabled()
     _show(page, "review_question")
 
-    page.get_by_role("link", name="Read what it asks").click()
-    expect(page.get_by_text("a report draft waits for review")).to_be_visible()
-    expect(page.get_by_text("1. Findings")).to_be_visible()
-    _show(page, "review_draft")
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="Read what it asks").click()
+    expect(opened.value.get_by_text("1. Findings")).to_be_visible()
+    _show(opened.value, "review_draft")
+    opened.value.close()
 
-    page.go_back()
     page.get_by_test_id("hitl-option-Approve").click()
     airflow.wait_for_dag_run(REVIEW, run_id)
     assert airflow.xcom(REVIEW, run_id, "publish", "return_value") == "Published: Steel is dear."

@@ -160,20 +160,24 @@ def test_each_topic_has_its_own_policy_and_the_rest_waits(
 
 @modes
 def test_a_human_approves_in_airflow(
-    mode: str, simulator: Simulator, connections: dict[str, str], airflow: HumanInTheLoop
+    mode: str,
+    simulator: Simulator,
+    connections: dict[str, str],
+    airflow: HumanInTheLoop,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
     outcome = run_task(start("ask", "plan", mode), human=[chosen("Approve", user="Ada")])
     assert outcome.error is None
     assert outcome.value == "Done."
     assert sent(simulator) == ["plan.confirm", "run.resume"]
     shown = outcome.xcoms["human_request"]
-    for said in (
-        "a plan draft waits for review",
-        "**Goal**: Simulated plan",
-        "1. Collect sources",
-        "Which year?",
-    ):
-        assert said in shown
+    [run] = simulator.runs()
+    assert (shown["run_id"], shown["number"], "note" in shown) == (run.run_id, 1, False)
+    assert shown["asks"] == "a plan draft waits for review"
+    for said in ("**Goal**: Simulated plan", "1. Collect sources", "1. Which year?"):
+        assert said in "\n".join(shown["text"])
+        assert f"  | {said}" in caplog.text, "no line of the vendor passes for one of the log"
     [question] = airflow.questions.values()
     assert question.options == ["Approve", "Answer", "Reject"]
     assert list(question.params) == ["answer"]
@@ -185,7 +189,7 @@ def test_drafts_of_other_kinds_are_shown_too(
 ) -> None:
     outcome = run_task(start("ask", human), human=[chosen("Approve", user="Ada")])
     assert outcome.error is None
-    assert said in outcome.xcoms["human_request"]
+    assert said in outcome.xcoms["human_request"]["text"]
 
 
 def test_a_human_has_a_draft_changed_and_gets_the_next_one(
@@ -196,9 +200,9 @@ def test_a_human_has_a_draft_changed_and_gets_the_next_one(
     ti = TaskInstance("t")
 
     def human() -> Any:
-        shown.append(ti.xcoms["human_request"])
+        shown.append(str(ti.xcoms["human_request"]))
         yield chosen("Answer", "Add the prices of steel.", user="Ada")
-        shown.append(ti.xcoms["human_request"])
+        shown.append(str(ti.xcoms["human_request"]))
         yield chosen("Approve", user="Ada")
 
     outcome = run_task(start("ask", "plan"), ti, human=human())
@@ -209,7 +213,7 @@ def test_a_human_has_a_draft_changed_and_gets_the_next_one(
     assert airflow.asked == 2
     [question] = airflow.questions.values()
     assert "Simulated plan" not in question.body + question.subject
-    assert "/dags/d/runs/dr/tasks/t/xcom" in question.body
+    assert "(/dags/d/runs/dr/tasks/t)" in question.body
 
 
 def test_a_rejection_fails_the_task_for_good_and_names_who_it_was(
@@ -275,8 +279,8 @@ def test_a_draft_that_was_changed_at_the_vendor_is_not_approved_unseen(
         hook.answer(status.ref, request, HumanAnswer(text="Changed at the vendor."))
         yield chosen("Approve", user="Ada")
         assert "plan.confirm" not in sent(simulator)
-        assert "The draft has changed since" in ti.xcoms["human_request"]
-        assert "Changed at the vendor." in ti.xcoms["human_request"]
+        assert "The draft has changed since" in str(ti.xcoms["human_request"])
+        assert "Changed at the vendor." in str(ti.xcoms["human_request"])
         yield chosen("Approve", user="Ada")
 
     outcome = run_task(start("ask", "plan"), ti, human=human())
@@ -326,7 +330,7 @@ def test_a_question_without_a_text_is_asked_again(simulator: Simulator, connecti
 
     def human() -> Any:
         yield chosen("Answer", "  ", user="Ada")
-        assert "Nothing was sent: an answer needs a text" in ti.xcoms["human_request"]
+        assert "Nothing was sent: an answer needs a text" in str(ti.xcoms["human_request"])
         yield chosen("Approve", user="Ada")
 
     outcome = run_task(start("ask", "plan"), ti, human=human())
@@ -409,9 +413,9 @@ def test_a_human_says_where_airflow_has_a_secret_and_a_value_is_not_taken(
     ti = TaskInstance("t")
 
     def human() -> Any:
-        assert "B_KEY" in ti.xcoms["human_request"]
+        assert "B_KEY" in str(ti.xcoms["human_request"])
         yield chosen("Answer", SECRET + "-typed", user="Ada")
-        assert "does not name a connection or variable" in ti.xcoms["human_request"]
+        assert "does not name a connection or variable" in str(ti.xcoms["human_request"])
         yield chosen("Answer", "B_KEY=var:b", user="Ada")
 
     operator = start("ask", "secret", scenario={"secrets": "A_KEY+B_KEY"}, secrets={"A_KEY": "var:a"})
@@ -526,7 +530,7 @@ def test_a_revision_is_asked_for_once_although_the_worker_dies(
     ti = TaskInstance("t", max_tries=1, try_number=2)
 
     def human() -> Any:
-        assert "Shorter." in ti.xcoms["human_request"]
+        assert "Shorter." in str(ti.xcoms["human_request"])
         yield chosen("Approve", user="Ada")
 
     outcome = run_task(operator, ti, store, human=human())
