@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from airflow_provider_agentruns.client.models import HumanRequest
 from airflow_provider_agentruns.exceptions import AgentRunUnreadable
-from airflow_provider_agentruns.reattachment import TaskStateStore
+from airflow_provider_agentruns.task_state_store import task_state_store
 
 _KEY = "agent_run_answer"
 
@@ -33,8 +33,7 @@ class AnswerLog:
     """
 
     def __init__(self, context: Context) -> None:
-        store: TaskStateStore | None = context.get("task_state_store")
-        self._store = store
+        self._store = task_state_store(context)
 
     def begin(self, run_id: str, request: HumanRequest) -> None:
         """

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 from airflow.providers.common.compat.sdk import Context
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from airflow_provider_agentruns.client.calls import Request
 from airflow_provider_agentruns.client.models import Run, RunRef
 from airflow_provider_agentruns.exceptions import AgentRunUnreadable
+from airflow_provider_agentruns.task_state_store import task_state_store
 
 OnEarlierRun = Literal["reattach", "new"]
 
@@ -138,19 +139,6 @@ def fingerprint_of(conn_id: str, request: Request) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class TaskStateStore(Protocol):
-    """What Airflow 3.3 and newer have in a task's context as ``task_state_store``."""
-
-    def get(self, key: str) -> Any:
-        """Return a value, None if there is none."""
-
-    def set(self, key: str, value: Any) -> None:
-        """Keep a value, JSON data."""
-
-    def delete(self, key: str) -> None:
-        """Forget a value."""
-
-
 class StartLog:
     """
     The record of one task's start.
@@ -159,8 +147,7 @@ class StartLog:
     """
 
     def __init__(self, context: Context) -> None:
-        store: TaskStateStore | None = context.get("task_state_store")
-        self._store = store
+        self._store = task_state_store(context)
 
     @property
     def is_kept(self) -> bool:
