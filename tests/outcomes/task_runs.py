@@ -30,7 +30,7 @@ class TaskInstance:
 
     task_id: str
     dag_id: str = "d"
-    run_id: str = "dr"
+    run_id: str = "r"
     id: UUID = field(default_factory=uuid4)
     map_index: int = -1
     try_number: int = 1

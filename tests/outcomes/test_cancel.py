@@ -173,8 +173,6 @@ def test_a_cancel_that_fails_is_told_with_its_reason(
 class KilledTaskInstance(TaskInstance):
     """A task instance whose state is known to Airflow."""
 
-    dag_id = "d"
-    run_id = "r"
     state: str | None = "failed"
 
     def get_task_states(self, **asked: Any) -> dict[str, Any]:

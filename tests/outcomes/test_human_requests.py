@@ -213,7 +213,7 @@ def test_a_human_has_a_draft_changed_and_gets_the_next_one(
     assert airflow.asked == 2
     [question] = airflow.questions.values()
     assert "Simulated plan" not in question.body + question.subject
-    assert "(/dags/d/runs/dr/tasks/t)" in question.body
+    assert "(/dags/d/runs/r/tasks/t)" in question.body
 
 
 def test_a_rejection_fails_the_task_for_good_and_names_who_it_was(
