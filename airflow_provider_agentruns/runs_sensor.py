@@ -62,6 +62,8 @@ class AgentRunsSensor(BaseSensorOperator):
     :param stall_timeout: seconds or timedelta after which a run that shows no change counts as failed.
     :param deferrable: whether to wait in the triggerer, holding no worker.
     :param soft_fail: whether a failure skips the task instead.
+    :param start_from_trigger: taken for the sake of default arguments; it implies ``deferrable``, but which
+        runs to wait for is found out on a worker, which then defers the task.
     """
 
     template_fields: Sequence[str] = ("conn_id", "run_ids", "run_kind")
@@ -78,6 +80,7 @@ class AgentRunsSensor(BaseSensorOperator):
         poke_interval: float | timedelta = DEFAULT_INTERVAL,
         stall_timeout: float | timedelta | None = None,
         deferrable: bool = DEFAULT_DEFERRABLE,
+        start_from_trigger: bool = False,
         **kwargs: Any,
     ) -> None:
         # Airflow's sensors have a mode, too: how they wait on a worker.
@@ -89,10 +92,13 @@ class AgentRunsSensor(BaseSensorOperator):
         self.mode: Mode = mode
         self.min_success = min_success
         self.stall_timeout = None if stall_timeout is None else seconds("stall_timeout", stall_timeout)
-        self.deferrable = deferrable
+        self.deferrable = deferrable or start_from_trigger
+        self._wants_no_worker = start_from_trigger
 
     def execute(self, context: Context) -> Any:
         """Wait for the runs."""
+        if self._wants_no_worker:
+            self.log.info("start_from_trigger has no effect on a sensor for many runs: this worker defers it")
         runs = self._read_run_ids()
         needed = successes_needed(self.mode, self.min_success, len(runs))
         since = time.time()

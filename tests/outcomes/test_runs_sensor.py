@@ -343,3 +343,12 @@ def test_the_trigger_is_rebuilt_from_what_is_stored_of_it() -> None:
     }
     trigger = AgentRunsTrigger(**kwargs)
     assert trigger.serialize() == ("airflow_provider_agentruns.runs_trigger.AgentRunsTrigger", kwargs)
+
+
+def test_many_runs_are_not_waited_for_without_a_worker_and_the_log_says_so(
+    simulator: Simulator, connections: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = _sense(connections["snorbe"], _runs(simulator, "succeed"), "inline", start_from_trigger=True)
+    assert outcome.error is None
+    assert len(outcome.deferrals) == 1
+    assert "start_from_trigger has no effect on a sensor for many runs" in capsys.readouterr().out
