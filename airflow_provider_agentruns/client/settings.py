@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import certifi
@@ -14,7 +16,7 @@ import certifi
 from airflow_provider_agentruns.client.calls import Request, Response
 
 _MIN_MASKED_LENGTH = 8
-_MASK = b"***"
+_MASK = "***"
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
@@ -74,12 +76,23 @@ class ClientSettings:
         """Return all headers to send with a request."""
         return {
             "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
             **request.headers,
             **(self.auth_headers if request.authenticated else {}),
         }
 
     def response(self, status: int, headers: Mapping[str, str], body: bytes) -> Response:
         """Return an answer in which the key does not stand, should the vendor have echoed it."""
+        values = {name.lower(): value for name, value in headers.items()}
         if len(self.api_key) >= _MIN_MASKED_LENGTH:
-            body = body.replace(self.api_key.encode(), _MASK)
-        return Response(status, {name.lower(): value for name, value in headers.items()}, body)
+            for form in _spellings(self.api_key):
+                body = body.replace(form.encode(), _MASK.encode())
+                values = {name: value.replace(form, _MASK) for name, value in values.items()}
+        return Response(status, values, body)
+
+
+def _spellings(key: str) -> set[str]:
+    """Return how a key may stand in an answer: as it is, in JSON by either habit, in a URL, in base64."""
+    escaped = json.dumps(key)[1:-1]
+    in_base64 = base64.b64encode(key.encode()).decode()
+    return {key, escaped, escaped.replace("/", "\\/"), quote(key, safe=""), in_base64}

@@ -70,9 +70,8 @@ class FlowybleAdapter(VendorAdapter):
     def start(self, start_request: StartRequest) -> Call[Run]:
         """Build the start of docs.flowyble.com, api-reference/agents/run-agent or tools/run-tool."""
         if start_request.options:
-            raise InvalidInputError(
-                f"Flowyble takes no options, but got {', '.join(sorted(start_request.options))}"
-            )
+            given = one_line(", ".join(map(repr, sorted(start_request.options))))
+            raise InvalidInputError(f"Flowyble takes no options, but got {given}")
         if start_request.tool_id is not None:
             if start_request.agent_id is not None or start_request.message is not None:
                 raise InvalidInputError("give agent_id and message, or tool_id and inputs, not both")
