@@ -41,7 +41,7 @@ class Client:
         self._retry = retry
         self._sleep = sleep
         self._rng = rng
-        self._session = requests.Session()
+        self._session = _Session()
         # Proxies and certificates come from the settings, which look at the environment for both clients.
         self._session.trust_env = False
         for scheme in ("http://", "https://"):
@@ -100,6 +100,12 @@ class Client:
                 return settings.response(answer.status_code, answer.headers, body.read())
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise connection_error(request, settings, _failure(error)) from None
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        # Also when it shall follow none, requests reads the whole body of a redirect and where it leads.
+        return None
 
 
 def _failure(error: Exception) -> Failure:

@@ -266,7 +266,7 @@ STATUSES: list[tuple[VendorAdapter, str, RunStatus]] = [
         "completed!",
         "comp leted",
         "\ufeffcompleted",
-        "ｃｏｍｐｌｅｔｅｄ",
+        "\uff43ompleted",
     )
 ]
 

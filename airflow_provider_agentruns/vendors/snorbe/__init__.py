@@ -192,7 +192,7 @@ class SnorbeAdapter(VendorAdapter):
     def _known(self, ref: RunRef, response: Response) -> Response:
         # Snorbe answers 200 with the JSON value null for a run that it does not know.
         if response.body.strip() == b"null":
-            raise NotFoundError(f"the vendor knows no such run", status_code=404)
+            raise NotFoundError("the vendor knows no such run", status_code=404)
         return response
 
     def _get(self, path: str, operation: str, **settings: Any) -> Request:
