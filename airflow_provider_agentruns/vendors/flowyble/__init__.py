@@ -121,10 +121,13 @@ class FlowybleAdapter(VendorAdapter):
         :param token: the token at the end of the webhook's URL.
         :param body: JSON data, which becomes the run's input.
         :param secret: signs the body, where the webhook asks for it.
-        :raises InvalidInputError: the token is empty, or the body is no JSON data.
+        :raises InvalidInputError: the token is empty or cannot be one, or the body is no JSON data.
         """
         if not token.strip():
             raise InvalidInputError("the webhook's token is empty")
+        # Dots alone would lead to another path, quoted or not.
+        if not (token.isascii() and token.isprintable() and token.strip(".")):
+            raise InvalidInputError("the webhook's token holds what no token can have")
         content = json_content(body)
         headers = dict(_JSON)
         if secret:
