@@ -29,13 +29,13 @@ class HostileServer:
     """
     Serve on a loopback port, a connection for each request.
 
-    :ivar answer: the bytes to answer with, in the pieces in which they are sent.
+    :ivar answer: gives the bytes to answer a request with, in the pieces in which they are sent.
     :ivar pause: seconds between the pieces.
     :ivar sent: bytes of answers that clients took.
     """
 
     def __init__(self) -> None:
-        self.answer: Callable[[], Iterable[bytes]] = list
+        self.answer: Callable[[Asked], Iterable[bytes]] = lambda _: ()
         self.pause = 0.0
         self.asked: list[Asked] = []
         self.sent = 0
@@ -68,13 +68,13 @@ class HostileServer:
     def pieces(self, *pieces: bytes, pause: float = 0.0) -> None:
         """Answer each request from now on with these pieces."""
         self.asked, self.sent, self.pause = [], 0, pause
-        self.answer = lambda: pieces
+        self.answer = lambda _: pieces
 
     def endless(self, beginning: bytes, piece: bytes, *, times: int = 100_000, pause: float = 0.0) -> None:
         """Answer each request from now on with the same piece again and again."""
         self.pieces(pause=pause)
 
-        def answer() -> Iterable[bytes]:
+        def answer(_: Asked) -> Iterable[bytes]:
             yield beginning
             for _ in range(times):
                 yield piece
@@ -99,8 +99,9 @@ class HostileServer:
                 name, _, value = line.decode().partition(":")
                 headers.append((name.lower(), value.strip()))
             body = reader.read(int(dict(headers).get("content-length", "0")))
-            self.asked.append(Asked(target, headers, body))
-            for piece in self.answer():
+            asked = Asked(target, headers, body)
+            self.asked.append(asked)
+            for piece in self.answer(asked):
                 connection.sendall(piece)
                 self.sent += len(piece)
                 if self.pause:

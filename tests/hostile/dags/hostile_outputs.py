@@ -13,8 +13,8 @@ from airflow_provider_agentruns.sensors import AgentRunSensor
 AGENT_ID = "a0000000-0000-4000-8000-000000000001"
 
 
-def give_back(*values: Any, **more: Any) -> list[Any]:
-    return [*values, *more.values()]
+def give_back(*values: Any, more: Any = None) -> list[Any]:
+    return [*values, more] if more else [*values]
 
 
 with DAG("hostile_outputs", schedule=None, params={"run_id": "", "kind": "tool"}):
@@ -67,13 +67,6 @@ with DAG("hostile_messages", schedule=None, params={"run_id": ""}):
     AgentRunOperator(task_id="by_output", message=text.output, **start)
     AgentRunOperator(task_id="by_template", message="{{ ti.xcom_pull('news') }}", **start).set_upstream(text)
     AgentRunOperator.partial(task_id="mapped", **start).expand(message=several(text.output))
-    AgentRunOperator(
-        task_id="inputs",
-        conn_id="flowyble_test",
-        tool_id=AGENT_ID,
-        inputs={"a": text.output},
-        poll_interval=0.1,
-    )
     AgentRunSensor(
         task_id="as_run_id", conn_id="flowyble_test", run_id=text.output, poke_interval=1, timeout=30
     )
