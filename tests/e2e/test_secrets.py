@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 import subprocess
@@ -37,7 +38,7 @@ def _echo(asked: Asked) -> Iterable[bytes]:
     """Answer as a vendor that puts the key into all that it says."""
     what = asked.target.split("/")[1]
     key = dict(asked.headers)["x-api-key"]
-    said = f"your key {key}, in base64 {forms(key)['base64+0'].decode()}, was sent to {asked.target}"
+    said = f"your key {key}, in base64 {base64.b64encode(key.encode()).decode()}, was sent to {asked.target}"
     body: dict[str, Any] = {"success": True, "id": UUID, "status": "Pending", "message": said, "error": said}
     status = {"forbids": 403, "limits": 429, "breaks": 500, "redirects": 308}.get(what, 200)
     if asked.target.endswith("/status"):

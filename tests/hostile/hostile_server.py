@@ -74,7 +74,7 @@ class HostileServer:
         """Answer each request from now on with the same piece again and again."""
         self.pieces(pause=pause)
 
-        def answer(_: Asked) -> Iterable[bytes]:
+        def answer(asked: Asked) -> Iterable[bytes]:
             yield beginning
             for _ in range(times):
                 yield piece

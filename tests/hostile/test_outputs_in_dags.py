@@ -27,7 +27,8 @@ def dag_bag(metadata_database: None, dags_folder: Path) -> DagBag:
 
 def _run(dag_bag: DagBag, dag_id: str, run_id: str) -> DagRun:
     assert dag_bag.import_errors == {}
-    return dag_bag.dags[dag_id].test(run_conf={"run_id": run_id})
+    dag_run: DagRun = dag_bag.dags[dag_id].test(run_conf={"run_id": run_id})
+    return dag_run
 
 
 def _states(dag_run: DagRun) -> dict[str, str]:

@@ -64,9 +64,13 @@ with DAG("hostile_messages", schedule=None, params={"run_id": ""}):
     def several(value: Any) -> list[Any]:
         return [value]
 
-    AgentRunOperator(task_id="by_output", message=text.output, **start)
+    AgentRunOperator(task_id="by_output", message=text.output, **start)  # type: ignore[arg-type]
     AgentRunOperator(task_id="by_template", message="{{ ti.xcom_pull('news') }}", **start).set_upstream(text)
     AgentRunOperator.partial(task_id="mapped", **start).expand(message=several(text.output))
     AgentRunSensor(
-        task_id="as_run_id", conn_id="flowyble_test", run_id=text.output, poke_interval=1, timeout=30
+        task_id="as_run_id",
+        conn_id="flowyble_test",
+        run_id=text.output,  # type: ignore[arg-type]
+        poke_interval=1,
+        timeout=30,
     )
