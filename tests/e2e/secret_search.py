@@ -107,7 +107,7 @@ def _columns(airflow: StandaloneAirflow) -> Iterator[Place]:
 def _answers(airflow: StandaloneAirflow, dag_id: str, run_id: str) -> Iterator[Place]:
     for path in (*_SHOWN, *_EVERYTHING, f"/dagSources/{dag_id}"):
         yield f"REST {path}", airflow.read(path, limit=100).encode()
-    yield "REST /eventLogs", airflow.read("/eventLogs", limit=100, order_by="-id").encode()
+    yield "REST /eventLogs", airflow.read("/eventLogs", limit=100, order_by="-when").encode()
     for connection in json.loads(airflow.read("/connections", limit=100))["connections"]:
         conn_id = connection["connection_id"]
         yield f"REST connection {conn_id}", airflow.read(f"/connections/{conn_id}").encode()
