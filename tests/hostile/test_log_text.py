@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import AirflowException
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -178,3 +179,15 @@ def test_nothing_that_is_logged_or_raised_holds_more_than_a_line(
     for line in lines:
         assert re.match(r"\d{4}-\d\d-\d\dT[\d:.]+Z \[", line), "each line is one of the log's own"
         check_line(line)
+
+
+@pytest.mark.parametrize("vendor", ["flowyble"])
+def test_an_id_that_no_worker_has_checked_is_logged_in_a_line(
+    conn_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sensor that started in the triggerer is resumed by Airflow only to fail."""
+    sensor = AgentRunSensor(task_id="sensor", conn_id=conn_id, run_id=FORGED.replace("\ud800", ""))
+    with pytest.raises(AirflowException):
+        sensor.resume_execution("__fail__", {"error": "Trigger timeout"}, {})
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "ended the wait" in line]
+    check_line(line)
