@@ -41,12 +41,13 @@ def _echo(asked: Asked) -> Iterable[bytes]:
     said = f"your key {key}, in base64 {base64.b64encode(key.encode()).decode()}, was sent to {asked.target}"
     body: dict[str, Any] = {"success": True, "id": UUID, "status": "Pending", "message": said, "error": said}
     status = {"forbids": 403, "limits": 429, "breaks": 500, "redirects": 308}.get(what, 200)
-    if asked.target.endswith("/status"):
-        status = 200
-        body = {"id": UUID, "agentId": said, "errorMessage": said, "finalOutput": said, "status": "Failed"}
-        body["status"] = {"succeeds": "Completed", "fails": "Failed"}[what]
+    ending = {"succeeds": "Completed", "fails": "Failed"}.get(what)
+    if ending and asked.target.endswith("/status"):
+        body = {"id": UUID, "agentId": said, "errorMessage": said, "finalOutput": said, "status": ending}
     content = f"<h1>{said}" if what == "garbles" else json.dumps(body)
-    headers = f"Retry-After: 1\r\nX-Key: {key}\r\nLocation: http://{key}@{key}.example.com/{key}\r\n"
+    headers = f"Retry-After: 1\r\nX-Key: {key}\r\n"
+    if what == "redirects":
+        headers += f"Location: http://{key}@{key}.example.com/{key}\r\n"
     yield head(status, f"{headers}Content-Length: {len(content)}\r\n".encode()) + content.encode()
 
 

@@ -95,13 +95,13 @@ def conn_id(vendor: str, server: HostileServer, monkeypatch: pytest.MonkeyPatch)
 
 
 def tasks_of(vendor: str, conn_id: str, *, deferrable: bool) -> list[Any]:
-    settings: dict[str, Any] = {"conn_id": conn_id, "deferrable": deferrable, "timeout": 0.5}
+    settings: dict[str, Any] = {"conn_id": conn_id, "deferrable": deferrable, "timeout": 0.3}
     ids = {"conn_id": conn_id, "run_id": RUN_IDS[vendor]}
     return [
-        AgentRunSensor(task_id="sensor", poke_interval=0.2, **settings | ids),
-        AgentRunResultOperator(task_id="result", poll_interval=0.2, **settings | ids),
-        AgentRunsSensor(task_id="sensors", run_ids=[RUN_IDS[vendor]], poke_interval=0.2, **settings),
-        AgentRunOperator(task_id="start", message="hello", agent_id=UUID, poll_interval=0.2, **settings),
+        AgentRunSensor(task_id="sensor", poke_interval=0.1, **settings | ids),
+        AgentRunResultOperator(task_id="result", poll_interval=0.1, **settings | ids),
+        AgentRunsSensor(task_id="sensors", run_ids=[RUN_IDS[vendor]], poke_interval=0.1, **settings),
+        AgentRunOperator(task_id="start", message="hello", agent_id=UUID, poll_interval=0.1, **settings),
     ]
 
 

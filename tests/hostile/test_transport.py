@@ -160,7 +160,7 @@ def test_a_byte_now_and_then_does_not_hold_a_task(
     beginning, piece = drip
     server.endless(beginning, piece, times=1200, pause=0.05)
     call = SNORBE_STATUS.call()
-    hasty = Call(replace(call.request, patience=0.6), call.parse, call.expected)
+    hasty = Call(replace(call.request, patience=0.3), call.parse, call.expected)
     begun = time.monotonic()
     with pytest.raises(APIError):
         send(server.settings(SNORBE_STATUS.adapter, timeout=1.0), hasty)
