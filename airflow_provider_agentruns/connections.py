@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import re
 import ssl
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -14,13 +15,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from airflow_provider_agentruns.client.calls import describe
 from airflow_provider_agentruns.client.exceptions import InvalidInputError
 from airflow_provider_agentruns.client.settings import ClientSettings
-from airflow_provider_agentruns.client.text import one_line
+from airflow_provider_agentruns.client.text import one_line, parse_json
 from airflow_provider_agentruns.vendors.base import BulkPolling, VendorAdapter
 from airflow_provider_agentruns.vendors.registry import get_adapter
 
 # The rest of the vendor's limit is left to starts and results, which workers send.
 _POLL_SHARE = 0.8
 _PORTS = range(1, 65_536)
+_HOST_NAME = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?")
+_PATH = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
 
 
 class VendorConnection(NamedTuple):
@@ -98,25 +101,41 @@ def _read_verify(value: Any) -> Any:
         if word in {"false", "no", "0"}:
             return False
         try:
-            ssl.create_default_context(cafile=value)
-        except OSError:
-            raise ValueError("neither true nor false nor the path of a file of certificates") from None
+            # A pipe or a device would be read for ever.
+            is_usable = Path(value).is_file() and ssl.create_default_context(cafile=value)
+        except (OSError, ValueError):
+            is_usable = False
+        if not is_usable:
+            raise ValueError("neither true nor false nor the path of a file of certificates")
     return True if value is None else value
 
 
 def _read_proxy(value: Any) -> Any:
     if not value:
         return None
-    parts = urlsplit(str(value))
     try:
-        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        parts = urlsplit(str(value))
+        is_url = parts.scheme in {"http", "https"} and bool(_read_name(parts.hostname)) and parts.port != 0
     except ValueError:
         is_url = False
-    if not is_url or parts.path.strip("/"):
+    if not is_url or parts.path.strip("/") or not (str(value).isascii() and str(value).isprintable()):
         raise ValueError(
             "not a URL such as http://proxy.example.com:3128 (in a password, write / @ : as %2F %40 %3A)"
         )
     return value
+
+
+def _read_name(hostname: str | None) -> str:
+    """
+    Return a host's name or address as it is asked for.
+
+    :raises ValueError: no resolver takes it: an empty label, one of over 63 characters, a character that no
+        name has.
+    """
+    name = (hostname or "").encode("idna").decode()
+    if not _HOST_NAME.fullmatch(name):
+        raise ValueError("not the name of a host")
+    return name
 
 
 class ConnectionExtras(BaseModel):
@@ -146,7 +165,7 @@ def _read_extras(extra: str | None) -> ConnectionExtras:
         return ConnectionExtras()
     # Not `extra_dejson`: it calls the supervisor to mask values, which blocks an event loop.
     try:
-        values = json.loads(extra)
+        values = parse_json(extra)
     except ValueError:
         raise InvalidInputError("the extra field is no JSON object") from None
     if values in (None, ""):
@@ -155,7 +174,7 @@ def _read_extras(extra: str | None) -> ConnectionExtras:
         raise InvalidInputError("the extra field is no JSON object")
     if unknown := sorted(values.keys() - ConnectionExtras.model_fields.keys()):
         raise InvalidInputError(
-            f"unknown extra {', '.join(map(repr, unknown))}; "
+            f"unknown extra {one_line(', '.join(map(repr, unknown)))}; "
             f"known: {', '.join(ConnectionExtras.model_fields)}"
         )
     try:
@@ -204,12 +223,13 @@ def _read_base_url(connection: Connection, adapter: VendorAdapter) -> str:
     if parts.username or parts.password or parts.query or parts.fragment:
         raise InvalidInputError("the host may hold a protocol, a name, a port and a path, and nothing else")
     try:
-        # Names that no resolver takes: empty labels, labels of over 63 characters.
-        name = parts.hostname.encode("idna").decode()
-    except UnicodeError:
+        name = _read_name(parts.hostname)
+    except ValueError:
         raise InvalidInputError("the host's name cannot be one") from None
     name = f"[{name}]" if ":" in name else name
     prefix = "/".join(part for part in (parts.path.strip("/"), path) if part)
+    if not _PATH.fullmatch(prefix) or {".", ".."} & set(prefix.lower().replace("%2e", ".").split("/")):
+        raise InvalidInputError("the host's path holds what a path cannot have, or leads upwards")
     url = f"{parts.scheme}://{name}{f':{port}' if port else ''}{f'/{prefix}' if prefix else ''}"
     # The vendors' documentation gives the base URL with the API's path.
     return url.removesuffix(adapter.api_path)

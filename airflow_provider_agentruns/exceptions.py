@@ -26,6 +26,9 @@ from __future__ import annotations
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
 
 from airflow_provider_agentruns.client.models import Run
+from airflow_provider_agentruns.client.text import one_line
+
+_LONGEST_MESSAGE = 10_000
 
 
 class AgentRunException(AirflowException):
@@ -37,7 +40,8 @@ class AgentRunException(AirflowException):
     """
 
     def __init__(self, message: str, *, run_id: str | None = None, run: Run | None = None) -> None:
-        super().__init__(message)
+        # It quotes vendors and Airflow; no part of it may look like another line of the log.
+        super().__init__(one_line(message, _LONGEST_MESSAGE))
         self.run_id = run_id
         self.run = run
 

@@ -25,6 +25,7 @@ from airflow_provider_agentruns.client.models import (
     Run,
     RunStatus,
 )
+from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.exceptions import (
     AgentRunNeedsHuman,
     AgentRunRefused,
@@ -45,6 +46,8 @@ from airflow_provider_agentruns.waiting import RunWait, push
 # A draft that is being revised is looked at again after so many seconds, and taken as it is after the second.
 _REVISION_PAUSE = 15.0
 _LONGEST_REVISION = 600.0
+# Characters of a draft's line in the log.
+_LONGEST_LINE = 2_000
 
 log = logging.getLogger(__name__)
 
@@ -219,7 +222,7 @@ class HumanRequests:
             request_url=hitl.task_url(self._ti),
         )
         # Each line marked as the vendor's: none may pass for a line of the log.
-        text = "".join(f"\n  | {line}" for line in shown["text"])
+        text = "".join(f"\n  | {one_line(line, _LONGEST_LINE)}" for line in shown["text"])
         log.info("%s asks, see Required Actions: %s. %s%s", wait.subject, in_full.prompt, note, text)
         for notify in settings.notifiers:
             notify(self._context)

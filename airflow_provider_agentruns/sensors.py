@@ -175,7 +175,7 @@ class AgentRunSensor(BaseSensorOperator):
         if ended_by_airflow(next_method):
             self.log.error(
                 "Airflow ended the wait for run %s (connection %r); the run may go on at the vendor",
-                self.run_id,
+                one_line(str(self.run_id), 80),
                 self.conn_id,
             )
         return super().resume_execution(next_method, next_kwargs, context)

@@ -267,6 +267,10 @@ class AirflowApi:
         )
         return "\n".join(_log_line(json.loads(line)) for line in log.splitlines()[-lines:])
 
+    def read(self, path: str, **params: object) -> str:
+        """Read what the API answers as it is, also that it does not show this."""
+        return self._request("GET", path, params=params, accepted=(requests.codes.forbidden,)).text
+
     def wait_for_task(
         self, dag_id: str, run_id: str, task_id: str, *, state: str, map_index: int = -1, timeout: float = 60
     ) -> TaskInstance:

@@ -92,7 +92,7 @@ class AsyncClient:
                 proxy=self._proxy,
                 allow_redirects=False,
             ) as answer:
-                body = Body(request, answer.status)
+                body = Body(request, answer.status, answer.headers)
                 async for chunk in answer.content.iter_chunked(CHUNK):
                     if body.add(chunk):
                         # Leaving without closing would make aiohttp read on to reuse the connection.

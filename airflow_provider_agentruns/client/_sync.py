@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 import requests
 import urllib3.exceptions
 
+from airflow_provider_agentruns.client._sync_deadline import DeadlineAdapter, one_deadline
 from airflow_provider_agentruns.client.calls import Call, Request, Response
 from airflow_provider_agentruns.client.exceptions import APIError
 from airflow_provider_agentruns.client.exchange import CHUNK, Body, Failure, connection_error
@@ -40,9 +41,11 @@ class Client:
         self._retry = retry
         self._sleep = sleep
         self._rng = rng
-        self._session = requests.Session()
+        self._session = _Session()
         # Proxies and certificates come from the settings, which look at the environment for both clients.
         self._session.trust_env = False
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, DeadlineAdapter())
 
     def __enter__(self) -> Self:
         return self
@@ -74,29 +77,35 @@ class Client:
     def _exchange(self, request: Request) -> Response:
         settings = self._settings
         proxy = settings.effective_proxy
-        give_up_at = time.monotonic() + settings.timeout * request.patience
         try:
-            with self._session.request(
-                request.method,
-                settings.base_url + request.path,
-                data=request.content,
-                headers=settings.headers(request),
-                timeout=settings.timeout,
-                verify=settings.trusted_certificates or False,
-                proxies={"http": proxy, "https": proxy} if proxy else None,
-                allow_redirects=False,
-                stream=True,
-            ) as answer:
-                body = Body(request, answer.status_code)
+            with (
+                one_deadline(settings.timeout * request.patience),
+                self._session.request(
+                    request.method,
+                    settings.base_url + request.path,
+                    data=request.content,
+                    headers=settings.headers(request),
+                    timeout=settings.timeout,
+                    verify=settings.trusted_certificates or False,
+                    proxies={"http": proxy, "https": proxy} if proxy else None,
+                    allow_redirects=False,
+                    stream=True,
+                ) as answer,
+            ):
+                body = Body(request, answer.status_code, answer.headers)
                 # read1, not iter_content: an event stream must be seen as it comes, however it is framed.
                 while chunk := answer.raw.read1(CHUNK, decode_content=True):
                     if body.add(chunk):
                         break
-                    if time.monotonic() > give_up_at:
-                        raise connection_error(request, settings, Failure.NO_ANSWER_IN_TIME)
                 return settings.response(request, answer.status_code, answer.headers, body.read())
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise connection_error(request, settings, _failure(error)) from None
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        # Also when it shall follow none, requests reads the whole body of a redirect and where it leads.
+        return None
 
 
 def _failure(error: Exception) -> Failure:

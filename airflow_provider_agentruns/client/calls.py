@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from airflow_provider_agentruns.client.exceptions import (
     AgentRunsError,
+    APIStatusError,
     InvalidInputError,
     ResponseFormatError,
     status_error_class,
@@ -121,8 +122,15 @@ class Call(Generic[T]):
         try:
             if response.status in self.expected or response.status in _SUCCESS:
                 return self.parse(response)
-        except ResponseFormatError as error:
+        except (ResponseFormatError, InvalidInputError) as error:
+            # What is refused while an answer is read is the vendor's, such as a run id that cannot be one.
             raise ResponseFormatError(f"cannot {self.request.operation}: {error}") from error.__cause__
+        except APIStatusError as error:
+            raise type(error)(
+                f"cannot {self.request.operation}: {error}",
+                status_code=error.status_code,
+                retry_after=error.retry_after,
+            ) from None
         except AgentRunsError:
             raise
         except Exception as error:
@@ -170,7 +178,7 @@ def json_content(value: object) -> bytes:
 def describe(error: ValidationError) -> str:
     """Say which fields are wrong and how, without the values: these may be secret or huge."""
     return "; ".join(
-        f"{'.'.join(str(part) for part in item['loc']) or 'body'}: {one_line(item['msg'], 120)}"
+        f"{one_line('.'.join(map(str, item['loc'][:10])), 120) or 'body'}: {one_line(item['msg'], 120)}"
         for item in error.errors(include_url=False, include_input=False, include_context=False)[:5]
     )
 

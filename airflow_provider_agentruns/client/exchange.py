@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from http import HTTPStatus
 
@@ -12,8 +13,11 @@ from airflow_provider_agentruns.client.exceptions import (
     ResponseFormatError,
 )
 from airflow_provider_agentruns.client.settings import ClientSettings
+from airflow_provider_agentruns.client.text import one_line
 
 CHUNK = 64 * KIBIBYTE
+# What both senders unpack piece by piece. Packed twice or otherwise, an answer could unpack to any size.
+_ENCODINGS = {"", "identity", "gzip", "deflate"}
 
 
 class Body:
@@ -21,9 +25,17 @@ class Body:
     Collect a body in chunks.
 
     :param status: the HTTP status of the answer; an event stream is cut short only on a success.
+    :param headers: the answer's headers.
+    :raises ResponseFormatError: the answer is compressed in a way that was not asked for.
     """
 
-    def __init__(self, request: Request, status: int) -> None:
+    def __init__(self, request: Request, status: int, headers: Mapping[str, str]) -> None:
+        encoding = headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in _ENCODINGS:
+            raise ResponseFormatError(
+                f"cannot {request.operation}: the answer's Content-Encoding is {one_line(encoding, 80)!r}, "
+                "which was not asked for"
+            )
         self._request = request
         self._enough = request.enough if status == HTTPStatus.OK else None
         self._data = bytearray()

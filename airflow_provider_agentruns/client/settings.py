@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import certifi
@@ -15,7 +16,7 @@ import certifi
 from airflow_provider_agentruns.client.calls import Request, Response
 
 _MIN_MASKED_LENGTH = 8
-_MASK = b"***"
+_MASK = "***"
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
@@ -75,15 +76,25 @@ class ClientSettings:
         """Return all headers to send with a request."""
         return {
             "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
             **request.headers,
             **(self.auth_headers if request.authenticated else {}),
         }
 
     def response(self, request: Request, status: int, headers: Mapping[str, str], body: bytes) -> Response:
         """Return an answer in which no secret that was sent stands, should the vendor have echoed it."""
-        if len(self.api_key) >= _MIN_MASKED_LENGTH:
-            body = body.replace(self.api_key.encode(), _MASK)
-        for secret in filter(None, request.secrets):
-            for form in (secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]):
-                body = body.replace(form.encode(), _MASK)
-        return Response(status, {name.lower(): value for name, value in headers.items()}, body)
+        values = {name.lower(): value for name, value in headers.items()}
+        keys = (self.api_key,) if len(self.api_key) >= _MIN_MASKED_LENGTH else ()
+        for secret in (*keys, *filter(None, request.secrets)):
+            for form in _spellings(secret):
+                body = body.replace(form.encode(), _MASK.encode())
+                values = {name: value.replace(form, _MASK) for name, value in values.items()}
+        return Response(status, values, body)
+
+
+def _spellings(secret: str) -> set[str]:
+    """Return how a secret may stand in an answer: as it is, in JSON by either habit, in a URL, in base64."""
+    escaped = json.dumps(secret)[1:-1]
+    unescaped = json.dumps(secret, ensure_ascii=False)[1:-1]
+    in_base64 = base64.b64encode(secret.encode()).decode()
+    return {secret, escaped, escaped.replace("/", "\\/"), unescaped, quote(secret, safe=""), in_base64}

@@ -7,18 +7,25 @@ import math
 import re
 from typing import Any
 
+# What log viewers fold or colour lines by: Airflow and GitHub `::group::`, Azure `##[group]`, `##[error]`.
+_LOG_COMMAND = re.compile(r":(?=:(?:end)?group)|#(?=#\w*\[)", re.IGNORECASE)
 _UNSTORABLE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+
+
+# Each takes up to a hundred times its bytes in memory: fewer than two bytes are enough for one.
+_MOST_CONTAINERS = 2_000_000
 
 
 def one_line(text: str, limit: int = 500) -> str:
     """
-    Return text as one printable line, so that it cannot forge a line of a log.
+    Return text as one printable line, so that it can forge neither a line of a log nor a group of lines.
 
     :param limit: characters to keep; a longer text ends in an ellipsis.
     """
     # Far more than the limit need not be looked at: a vendor may send megabytes.
     spaced = " ".join(text[: 4 * limit].split())
     printable = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in spaced)
+    printable = _LOG_COMMAND.sub(r"\g<0> ", printable)
     if len(printable) > limit or len(text) > 4 * limit:
         return printable[: limit - 1].rstrip() + "…"
     return printable
@@ -45,8 +52,10 @@ def parse_json(text: str) -> Any:
     PostgreSQL takes neither NUL nor half a surrogate pair, which can stand in JSON as escapes; they are
     replaced. Nothing takes NaN or an infinity.
 
-    :raises ValueError: it is no JSON, or is nested too deeply.
+    :raises ValueError: it is no JSON, is nested too deeply, or holds too many lists and objects.
     """
+    if text.count("[") + text.count("{") > _MOST_CONTAINERS:
+        raise ValueError(f"more than {_MOST_CONTAINERS:,} lists and objects")
     try:
         value = json.loads(text, parse_constant=_finite, parse_float=_finite)
         return _storable(value) if _UNSTORABLE.search(text) else value

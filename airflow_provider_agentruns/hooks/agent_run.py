@@ -25,6 +25,7 @@ from airflow_provider_agentruns.client.retry import ONCE
 from airflow_provider_agentruns.connections import VendorConnection, get_vendor_connection
 from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
 from airflow_provider_agentruns.vendors.base import AcceptedStart, StartRequest, VendorAdapter
+from airflow_provider_agentruns.xcom import xcom_value
 
 T = TypeVar("T")
 
@@ -180,10 +181,14 @@ class AgentRunHook(BaseHook):
         """
         Return a run that has ended with its output or error; one that goes on comes back as it is.
 
+        An output that no XCom could hold comes as JSON text.
+
         :raises APIError: the vendor refused, or could not be reached.
         """
         call = self.adapter.result(run) if run.status.is_terminal else None
-        return self._send(call) if call else run
+        complete = self._send(call) if call else run
+        # Here, not in the operators: a task that returns what it read through a hook pushes it as well.
+        return complete.model_copy(update={"output": xcom_value(complete.output)})
 
     def read_request(self, ref: RunRef, request: HumanRequest) -> HumanRequest:
         """

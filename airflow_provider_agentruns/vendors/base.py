@@ -225,7 +225,7 @@ class VendorAdapter(ABC):
         """
         if kind is not None and kind not in self.run_kinds:
             raise InvalidInputError(
-                f"run_kind {kind!r} is unknown to {self.display_name}; "
+                f"run_kind {one_line(repr(kind), 80)} is unknown to {self.display_name}; "
                 f"it has {' and '.join(map(repr, self.run_kinds))}"
             )
         return RunRef(run_id=check_run_id(run_id), kind=kind or self.run_kinds[0])

@@ -20,7 +20,10 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from airflow_provider_agentruns.client.text import parse_json
+from airflow_provider_agentruns.client.text import one_line, parse_json
+
+_LONGEST_LABEL = 200
+_LONGEST_MESSAGE = 64 * 1024
 
 
 class Answer(BaseModel):
@@ -40,6 +43,11 @@ def _in_utc(value: datetime) -> datetime:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value
 
 
+def shortened(text: str) -> str:
+    """Return a text for people, cut off where it is longer than anybody would read."""
+    return text if len(text) <= _LONGEST_MESSAGE else f"{text[: _LONGEST_MESSAGE - 1]}…"
+
+
 def _as_text(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
@@ -50,8 +58,12 @@ Lenient = Annotated[T | None, WrapValidator(_none_if_unreadable)]
 
 Text = Annotated[str | None, BeforeValidator(_as_text)]
 """Anything but a text is kept as JSON text, so that no message is lost."""
+Label = Annotated[Text, AfterValidator(lambda value: value and one_line(value, _LONGEST_LABEL))]
+"""An id or a name, which is shown and stored beside a run."""
+Message = Annotated[Text, AfterValidator(lambda value: value and shortened(value))]
+"""A text for people, which is stored with a run while it is waited for."""
 Timestamp = Lenient[Annotated[datetime, AfterValidator(_in_utc)]]
-Count = Lenient[int]
+Count = Lenient[Annotated[int, Field(ge=0, lt=2**63)]]
 Number = Lenient[Annotated[float, Field(allow_inf_nan=False)]]
 
 

@@ -42,6 +42,7 @@ def airflow(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> I
         airflow.wait_for_dags(
             [
                 "e2e_retried",
+                "e2e_secrets",
                 "e2e_without_worker",
                 "example_agentruns_fan_out",
                 "example_agentruns_review",

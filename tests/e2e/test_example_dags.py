@@ -6,7 +6,6 @@ import pytest
 
 from airflow_provider_agentruns.simulator import Simulator
 from demo.standalone import StandaloneAirflow
-from tests.e2e.conftest import REFUSED_KEY
 
 pytestmark = pytest.mark.e2e
 
@@ -140,24 +139,3 @@ def test_output_of_one_vendor_feeds_the_other(airflow: StandaloneAirflow, simula
         for task_id in ("research", "write", "extract")
     ]
     assert vendors_seen == ["snorbe", "flowyble", "flowyble"]
-
-
-def test_keys_are_in_no_file_of_airflow(airflow: StandaloneAirflow, simulator: Simulator) -> None:
-    refused = airflow.trigger_dag(START_AND_BRANCH, {"conn_id": "flowyble_refused"})
-    accepted = [
-        airflow.trigger_dag(START_AND_BRANCH, start_conf(vendor, "Hello [sim: succeed, duration=0]"))
-        for vendor in ("flowyble", "snorbe")
-    ]
-    assert finished_states(airflow, START_AND_BRANCH, refused)["answer"] == "failed"
-    for run_id in accepted:
-        assert finished_states(airflow, START_AND_BRANCH, run_id)["publish"] == "success"
-    agent_run_id = airflow.xcom(START_AND_BRANCH, accepted[0], "answer", "run_id")
-
-    # The metadata database is one of the files, and logs and database hold what they should.
-    contents = {path: path.read_bytes() for path in airflow.home.rglob("*") if path.is_file()}
-    holders = [path.name for path, content in contents.items() if agent_run_id.encode() in content]
-    assert any(name.startswith("airflow.db") for name in holders)
-    assert any(name.endswith(".log") for name in holders)
-    for key in (simulator.flowyble_key, simulator.snorbe_key, REFUSED_KEY):
-        leaks = [str(path) for path, content in contents.items() if key.encode() in content]
-        assert leaks == []

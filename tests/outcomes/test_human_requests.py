@@ -183,6 +183,17 @@ def test_a_human_approves_in_airflow(
     assert list(question.params) == ["answer"]
 
 
+def test_a_draft_forges_no_group_of_log_lines(
+    simulator: Simulator, connections: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    operator = start("ask", "plan", scenario={"question": '"a\\n::group::b"'})
+    outcome = run_task(operator, human=[chosen("Approve", user="Ada")])
+    assert outcome.error is None
+    assert "group::b" in caplog.text
+    assert "::group::b" not in caplog.text
+
+
 @pytest.mark.parametrize(("human", "said"), [("report", "1. Findings"), ("matrix", "1. Findings")])
 def test_drafts_of_other_kinds_are_shown_too(
     human: str, said: str, simulator: Simulator, connections: dict[str, str]

@@ -130,7 +130,6 @@ COMPLETE = {"type": "complete", "text": "the answer", "finishReason": "stop"}
         ([{"type": "complete", "text": ""}], ""),
         ([], None),
         (None, None),
-        ("odd", None),
         (
             [5, None, {"type": 7}, {"no": "type"}, {"type": "complete", "text": {"a": 1}}, COMPLETE],
             "the answer",

@@ -70,9 +70,8 @@ class FlowybleAdapter(VendorAdapter):
     def start(self, start_request: StartRequest) -> Call[Run]:
         """Build the start of docs.flowyble.com, api-reference/agents/run-agent or tools/run-tool."""
         if start_request.options:
-            raise InvalidInputError(
-                f"Flowyble takes no options, but got {', '.join(sorted(start_request.options))}"
-            )
+            given = one_line(", ".join(map(repr, sorted(start_request.options))))
+            raise InvalidInputError(f"Flowyble takes no options, but got {given}")
         if start_request.tool_id is not None:
             if start_request.agent_id is not None or start_request.message is not None:
                 raise InvalidInputError("give agent_id and message, or tool_id and inputs, not both")
@@ -122,10 +121,13 @@ class FlowybleAdapter(VendorAdapter):
         :param token: the token at the end of the webhook's URL.
         :param body: JSON data, which becomes the run's input.
         :param secret: signs the body, where the webhook asks for it.
-        :raises InvalidInputError: the token is empty, or the body is no JSON data.
+        :raises InvalidInputError: the token is empty or cannot be one, or the body is no JSON data.
         """
         if not token.strip():
             raise InvalidInputError("the webhook's token is empty")
+        # Dots alone would lead to another path, quoted or not.
+        if not (token.isascii() and token.isprintable() and token.strip(".")):
+            raise InvalidInputError("the webhook's token holds what no token can have")
         content = json_content(body)
         headers = dict(_JSON)
         if secret:

@@ -18,7 +18,9 @@ from airflow_provider_agentruns.vendors.base import normalize_status
 from airflow_provider_agentruns.vendors.fields import (
     Answer,
     Count,
+    Label,
     Lenient,
+    Message,
     Number,
     Text,
     Timestamp,
@@ -51,12 +53,12 @@ class Status(Answer):
 
     id: Text = None
     status: str
-    agent_id: Text = None
-    tool_id: Text = None
-    tool_name: Text = None
+    agent_id: Label = None
+    tool_id: Label = None
+    tool_name: Label = None
     final_output: JsonValue = None
     output_data: JsonValue = None
-    error_message: Text = None
+    error_message: Message = None
     steps_executed: Count = None
     tokens_used: Count = None
     actions_used: Count = None
@@ -124,9 +126,8 @@ def run_of_start(ref_of: Callable[[str, str | None], RunRef], answer: Started, k
     :raises ResponseFormatError: the answer holds no usable run id.
     """
     if answer.success is False:
-        raise BadRequestError(
-            f"the vendor says {one_line(answer.message or '')!r}", status_code=HTTPStatus.OK
-        )
+        reason = f"the vendor says {one_line(answer.message)!r}" if answer.message else "no reason is given"
+        raise BadRequestError(reason, status_code=HTTPStatus.OK)
     run_id = answer.id or answer.run_id
     try:
         ref = ref_of(run_id or "", kind or ("tool" if (answer.type or "").lower() == "tool" else "agent"))

@@ -258,7 +258,7 @@ class SnorbeAdapter(VendorAdapter):
     def _known(self, ref: RunRef, response: Response) -> Response:
         # Snorbe answers 200 with the JSON value null for a run that it does not know.
         if response.body.strip() == b"null":
-            raise NotFoundError(f"cannot get run {ref.run_id}: the vendor knows no such run", status_code=404)
+            raise NotFoundError("the vendor knows no such run", status_code=404)
         return response
 
     def _get(self, path: str, operation: str, **settings: Any) -> Request:

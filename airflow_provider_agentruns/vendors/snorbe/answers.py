@@ -19,7 +19,7 @@ from airflow_provider_agentruns.client.models import (
 )
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.vendors.base import AcceptedStart, AcceptedStarts, Listing, normalize_status
-from airflow_provider_agentruns.vendors.fields import Answer, Lenient, Text, Timestamp
+from airflow_provider_agentruns.vendors.fields import Answer, Label, Lenient, Text, Timestamp, shortened
 from airflow_provider_agentruns.vendors.snorbe.humans import read_request
 from airflow_provider_agentruns.vendors.snorbe.process import error_text, final_text
 
@@ -149,9 +149,10 @@ class RunAnswer(Answer):
     """A run with all its events."""
 
     id: Text = None
-    process: JsonValue = None
-    agent_id: Text = None
-    agent_name: Text = None
+    # It may be null, not missing: any answer would pass for a run that succeeded and has nothing to say.
+    process: list[JsonValue] | None
+    agent_id: Label = None
+    agent_name: Label = None
     linked_sources: Lenient[list[Lenient[_LinkedSource]]] = None
     images: Lenient[list[Lenient[_Image]]] = None
 
@@ -166,7 +167,7 @@ class RunAnswer(Answer):
                 "agent_id": self.agent_id,
                 "agent_name": self.agent_name,
                 "output": final_text(self.process) if run.status is RunStatus.SUCCEEDED else None,
-                "error_message": None if run.status is RunStatus.SUCCEEDED else error_text(self.process),
+                "error_message": None if run.status is RunStatus.SUCCEEDED else self._error(),
                 "sources": tuple(
                     Source(url=source.url, title=source.title, type=source.source_type)
                     for source in self.linked_sources or ()
@@ -184,6 +185,10 @@ class RunAnswer(Answer):
                 ),
             }
         )
+
+    def _error(self) -> str | None:
+        message = error_text(self.process)
+        return message and shortened(message)
 
 
 class _TurnRun(Answer):

@@ -18,6 +18,7 @@ from pydantic.alias_generators import to_camel
 
 from airflow_provider_agentruns.client.calls import describe
 from airflow_provider_agentruns.client.exceptions import InvalidInputError
+from airflow_provider_agentruns.client.text import one_line
 
 _HTTP_URL = TypeAdapter(HttpUrl)
 
@@ -77,8 +78,8 @@ def parse_options(options: dict[str, Any]) -> StartOptions:
     known = {field.alias for field in StartOptions.model_fields.values() if field.alias}
     if unknown := sorted(options.keys() - known):
         raise InvalidInputError(
-            f"Snorbe knows no option {', '.join(map(repr, unknown))}; it knows {', '.join(sorted(known))} "
-            "(the input text is `message`, the agent `agent_id`)"
+            f"Snorbe knows no option {one_line(', '.join(map(repr, unknown)))}; "
+            f"it knows {', '.join(sorted(known))} (the input text is `message`, the agent `agent_id`)"
         )
     try:
         return StartOptions.model_validate(options)

@@ -15,7 +15,9 @@ _DATA = b"data:"
 
 def has_run_id(body: bytes) -> bool:
     """Tell whether the stream read so far holds the run id, or an error in its place."""
-    return any(_run_id(data) or name == "error" for name, data in events(list(_messages(body))))
+    return any(
+        _run_id(data) or name == "error" for message in _messages(body) for name, data in events([message])
+    )
 
 
 def run_id_of(body: bytes) -> str:
