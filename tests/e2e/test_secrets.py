@@ -29,6 +29,7 @@ STORED_KEYS = {
     "snorbe": f"snorbe_stored_{secrets.token_hex(16)}",
 }
 PROXY_PASSWORD = f"proxy_password_{secrets.token_hex(16)}"
+SKILL_SECRET = f"skill_{secrets.token_hex(16)}"
 ECHOED_KEY = f"flw_key_echoed_{secrets.token_hex(16)}"
 # What a vendor does that shows the key to whoever asks, by the path at which it stands.
 ECHOES = ("succeeds", "fails", "forbids", "limits", "breaks", "garbles", "redirects")
@@ -89,6 +90,7 @@ def dag_run_id(
             "password": STORED_KEYS["flowyble"],
             "extra": {"proxy": f"socks5://user:{PROXY_PASSWORD}@127.0.0.1:9"},
         },
+        "skill": {"conn_type": "generic", "password": SKILL_SECRET},
         "silent": {"host": silent.url, "password": ECHOED_KEY, "extra": {"timeout": 1}},
         **{f"echo_{what}": {"host": f"{echo.url}/{what}", "password": ECHOED_KEY} for what in ECHOES},
     }
@@ -96,12 +98,25 @@ def dag_run_id(
         values = {"conn_type": "flowyble", **fields, "extra": json.dumps(fields.get("extra", {}))}
         airflow.create_connection(conn_id, **values)
         airflow.test_connection(conn_id, **values)
-    flowyble = ["flowyble_default", "flowyble_refused", *(name for name in stored if name != "stored_snorbe")]
-    runs = [{"conn_id": conn_id, "agent_id": UUID, "message": "[sim: duration=1]"} for conn_id in flowyble]
+    others = {"stored_snorbe", "skill"}
+    flowyble = ["flowyble_default", "flowyble_refused", *(name for name in stored if name not in others)]
+    runs: list[dict[str, Any]] = [
+        {"conn_id": conn_id, "agent_id": UUID, "message": "[sim: duration=1]"} for conn_id in flowyble
+    ]
     runs += [
         {"conn_id": name, "message": "[sim: duration=1]"} for name in ("snorbe_default", "stored_snorbe")
     ]
     runs.append({"conn_id": "snorbe_default", "message": f'[sim: fail, duration=1, error="{PLANTED}"]'})
+    runs.append(
+        {
+            "conn_id": "snorbe_default",
+            "message": "[sim: wait, human=secret+plan, secrets=SKILL_KEY, duration=1]",
+            "on_human_request": {"secret": "provide", "plan": "ask"},
+            "secrets": {"SKILL_KEY": "conn:skill"},
+            "response_timeout": 1,
+            "defaults": "Approve",
+        }
+    )
     waits = [
         {"conn_id": conn_id, "run_id": UUID} for conn_id in ("flowyble_refused", "echo_fails", "no_proxy")
     ]
@@ -115,6 +130,9 @@ def dag_run_id(
     succeeded = {runs[index]["conn_id"] for index, state in states.items() if state == "success"}
     expected = {"flowyble_default", "snorbe_default", "stored_flowyble", "stored_snorbe", "echo_succeeds"}
     assert succeeded == expected, states
+    assert states[len(runs) - 1] == "success", "nobody responded, so the default counts"
+    [question] = airflow.questions(DAG_ID, run_id)
+    assert question.response == "Approve"
     assert len(echo.asked) > len(ECHOES)
     return run_id
 
@@ -153,7 +171,7 @@ def test_the_search_finds_every_form_and_every_process() -> None:
 
 
 @pytest.mark.parametrize(
-    "whose", ["flowyble", "snorbe", "refused", "stored_flowyble", "stored_snorbe", "echoed", "proxy"]
+    "whose", ["flowyble", "snorbe", "refused", "stored_flowyble", "stored_snorbe", "echoed", "proxy", "skill"]
 )
 def test_a_secret_is_nowhere_but_in_its_connection(
     whose: str, places: list[Place], simulator: Simulator
@@ -166,5 +184,6 @@ def test_a_secret_is_nowhere_but_in_its_connection(
         "stored_snorbe": STORED_KEYS["snorbe"],
         "echoed": ECHOED_KEY,
         "proxy": PROXY_PASSWORD,
+        "skill": SKILL_SECRET,
     }[whose]
     assert find(secret, places) == []
