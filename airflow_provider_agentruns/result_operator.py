@@ -19,7 +19,8 @@ from airflow_provider_agentruns.exceptions import (
     AgentRunTimeout,
     AgentRunUnreadable,
 )
-from airflow_provider_agentruns.polling.poller import Decision, Outcome
+from airflow_provider_agentruns.polling.outcome import Outcome
+from airflow_provider_agentruns.polling.poller import Decision
 from airflow_provider_agentruns.triggers import AgentRunEvent
 from airflow_provider_agentruns.wait_operator import RunWaitBaseOperator
 from airflow_provider_agentruns.waiting import ERROR_KEY, RUN_KEY, RunWait, cancel, push

@@ -25,7 +25,7 @@ from airflow_provider_agentruns.deadline import backstop, bounded
 from airflow_provider_agentruns.exceptions import AgentRunUnreadable, SensedRunRefused, SensedRunsFailed
 from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.polling.goal import Mode, check_goal, judge, successes_needed
-from airflow_provider_agentruns.polling.poller import Outcome
+from airflow_provider_agentruns.polling.outcome import Outcome
 from airflow_provider_agentruns.runs_trigger import AgentRunsEvent, AgentRunsTrigger, RunsOutcome, digest_of
 from airflow_provider_agentruns.vendors.base import VendorAdapter
 from airflow_provider_agentruns.waiting import (

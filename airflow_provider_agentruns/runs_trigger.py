@@ -19,7 +19,8 @@ from airflow_provider_agentruns.client.exceptions import AuthenticationError, Pe
 from airflow_provider_agentruns.client.models import RunRef, RunStatus
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.polling.goal import Verdict, judge
-from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
+from airflow_provider_agentruns.polling.outcome import Outcome
+from airflow_provider_agentruns.polling.poller import Decision, RunPoller
 from airflow_provider_agentruns.vendor_trigger import VendorTrigger
 
 # Watches begun in one go; the event loop has other triggers to serve.

@@ -28,7 +28,8 @@ from airflow_provider_agentruns.exceptions import (
 )
 from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.polling.human_watch import HumanPolicies
-from airflow_provider_agentruns.polling.poller import Outcome, RunPoller
+from airflow_provider_agentruns.polling.outcome import Outcome
+from airflow_provider_agentruns.polling.poller import RunPoller
 from airflow_provider_agentruns.runs_sensor import AgentRunsSensor
 from airflow_provider_agentruns.start_from_trigger import can_start_from_trigger, start_trigger_args
 from airflow_provider_agentruns.triggers import AgentRunEvent

@@ -15,7 +15,8 @@ from airflow_provider_agentruns.client.models import RunRef, RunStatus
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.deadline import Deadline
 from airflow_provider_agentruns.polling.human_watch import HumanExchange, human_watch
-from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
+from airflow_provider_agentruns.polling.outcome import Outcome
+from airflow_provider_agentruns.polling.poller import Decision, RunPoller
 from airflow_provider_agentruns.vendor_trigger import VendorTrigger
 
 

@@ -21,7 +21,8 @@ from airflow_provider_agentruns.client.models import RunRef
 from airflow_provider_agentruns.client.retry import JITTER, backoff
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.connection_cache import CachedConnection, connection_cache
-from airflow_provider_agentruns.polling.poller import Decision, Note, Outcome, RunPoller
+from airflow_provider_agentruns.polling.outcome import Outcome
+from airflow_provider_agentruns.polling.poller import Decision, Note, RunPoller
 from airflow_provider_agentruns.polling.scheduler_registry import scheduler_for
 
 # A poll that is due at the deadline may take so long; a pause of the key may not hold the task longer.

@@ -25,7 +25,7 @@ from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.human_requests import HumanRequests
 from airflow_provider_agentruns.human_settings import HumanSettings
 from airflow_provider_agentruns.polling.human_watch import HumanExchange
-from airflow_provider_agentruns.polling.poller import Outcome
+from airflow_provider_agentruns.polling.outcome import Outcome
 from airflow_provider_agentruns.triggers import AgentRunEvent
 from airflow_provider_agentruns.waiting import (
     RUN_ID_KEY,

@@ -31,7 +31,8 @@ from airflow_provider_agentruns.client.models import Run, RunRef
 from airflow_provider_agentruns.deadline import backstop
 from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.polling.human_watch import HumanExchange, HumanPolicies, HumanWatch
-from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
+from airflow_provider_agentruns.polling.outcome import Outcome
+from airflow_provider_agentruns.polling.poller import Decision, RunPoller
 from airflow_provider_agentruns.triggers import AgentRunEvent, AgentRunTrigger
 
 DEFAULT_INTERVAL = 5.0

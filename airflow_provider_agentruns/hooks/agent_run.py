@@ -23,7 +23,8 @@ from airflow_provider_agentruns.client.exceptions import (
 from airflow_provider_agentruns.client.models import HumanAnswer, HumanRequest, Run, RunRef
 from airflow_provider_agentruns.client.retry import ONCE
 from airflow_provider_agentruns.connections import VendorConnection, get_vendor_connection
-from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
+from airflow_provider_agentruns.polling.outcome import Outcome
+from airflow_provider_agentruns.polling.poller import Decision, RunPoller
 from airflow_provider_agentruns.vendors.base import AcceptedStart, StartRequest, VendorAdapter
 from airflow_provider_agentruns.xcom import xcom_value
 

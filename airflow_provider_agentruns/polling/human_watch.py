@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from airflow_provider_agentruns.client.exceptions import InvalidInputError
 from airflow_provider_agentruns.client.models import HumanRequest, HumanRequestKind, Run, RunStatus
+from airflow_provider_agentruns.polling.outcome import Outcome
 
 _ANY = "*"
 
@@ -139,14 +140,6 @@ class HumanExchange(BaseModel):
         return HumanExchange(answers=self.answers + answers, left=kept)
 
 
-class HumanEvent(StrEnum):
-    """What about a human ends a wait: something is asked, it was answered elsewhere, or nobody answered."""
-
-    ASKS = "asks"
-    ANSWERED = "answered"
-    UNANSWERED = "unanswered"
-
-
 @dataclass(frozen=True, slots=True)
 class HumanWatch:
     """What a poller does about what a run asks."""
@@ -154,7 +147,7 @@ class HumanWatch:
     policies: HumanPolicies
     exchange: HumanExchange
 
-    def look_at(self, run: Run, now: float) -> HumanEvent | None:
+    def look_at(self, run: Run, now: float) -> Outcome | None:
         """
         Return what ends the wait, if anything does.
 
@@ -165,10 +158,10 @@ class HumanWatch:
             if run.status is RunStatus.UNKNOWN:
                 return None
             if exchange.asked not in {request.id for request in run.human_requests}:
-                return HumanEvent.ANSWERED
+                return Outcome.ANSWERED
             is_late = exchange.answer_by is not None and now >= exchange.answer_by
-            return HumanEvent.UNANSWERED if is_late else None
-        return HumanEvent.ASKS if next_request(run, self.policies, exchange) else None
+            return Outcome.UNANSWERED if is_late else None
+        return Outcome.ASKS if next_request(run, self.policies, exchange) else None
 
 
 def human_watch(policies: Mapping[str, str] | None, exchange: HumanExchange) -> HumanWatch | None:

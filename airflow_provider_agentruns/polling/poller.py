@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import random
 from dataclasses import dataclass
-from enum import StrEnum
 
 from airflow_provider_agentruns.client.exceptions import (
     AgentRunsError,
@@ -22,29 +21,12 @@ from airflow_provider_agentruns.client.exceptions import (
 from airflow_provider_agentruns.client.models import HumanRequest, Run, RunRef, RunStatus
 from airflow_provider_agentruns.client.retry import JITTER, backoff, rate_limit_pause
 from airflow_provider_agentruns.polling.human_watch import HumanPolicy, HumanWatch
+from airflow_provider_agentruns.polling.outcome import Outcome
 
 _JITTER = 0.1
 _LONGEST_BACKOFF = 60.0
 # A vendor that invents a new word each time must fill neither the log nor the memory.
 _MOST_LOGGED = 50
-
-
-class Outcome(StrEnum):
-    """
-    Why a wait is over: the run ended, the vendor refused to tell, time was over, nothing moved, or we broke.
-
-    What broke is ours, an error that nobody foresaw; how the run stands is then not known. The last three are
-    those of :class:`HumanEvent`.
-    """
-
-    ENDED = "ended"
-    REFUSED = "refused"
-    TIMED_OUT = "timed_out"
-    STALLED = "stalled"
-    BROKEN = "broken"
-    ASKS = "asks"
-    ANSWERED = "answered"
-    UNANSWERED = "unanswered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +128,8 @@ class RunPoller:
         self._run, self._failures, self._key_was_refused = run, 0, False
         if run.status.is_terminal:
             return Decision(Outcome.ENDED, notes=notes, run=run)
-        if self._human and (event := self._human.look_at(run, now)):
-            return Decision(Outcome(event.value), notes=notes, run=run)
+        if self._human and (outcome := self._human.look_at(run, now)):
+            return Decision(outcome, notes=notes, run=run)
         if self._stall_timeout is not None and now - self._changed_at >= self._stall_timeout:
             return Decision(Outcome.STALLED, notes=notes, run=run)
         jitter = self._rng.uniform(1 - _JITTER, 1 + _JITTER)

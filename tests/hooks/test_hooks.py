@@ -20,7 +20,8 @@ from airflow_provider_agentruns.client.exceptions import (
 )
 from airflow_provider_agentruns.client.models import RunStatus
 from airflow_provider_agentruns.hooks import AgentRunHook, FlowybleHook, SnorbeHook
-from airflow_provider_agentruns.polling.poller import Outcome, RunPoller
+from airflow_provider_agentruns.polling.outcome import Outcome
+from airflow_provider_agentruns.polling.poller import RunPoller
 from airflow_provider_agentruns.simulator import Simulator
 from airflow_provider_agentruns.vendors.base import AcceptedStarts
 from airflow_provider_agentruns.vendors.snorbe import SnorbeAdapter

@@ -16,7 +16,8 @@ from aiohttp.test_utils import TestServer
 from airflow_provider_agentruns.client.calls import Call, Request
 from airflow_provider_agentruns.client.models import Run, RunRef, RunStatus
 from airflow_provider_agentruns.client.settings import ClientSettings
-from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
+from airflow_provider_agentruns.polling.outcome import Outcome
+from airflow_provider_agentruns.polling.poller import Decision, RunPoller
 from airflow_provider_agentruns.polling.scheduler import PollScheduler
 from airflow_provider_agentruns.simulator import Simulator
 from airflow_provider_agentruns.vendors.base import BulkPolling, Listing

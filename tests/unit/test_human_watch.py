@@ -9,13 +9,13 @@ import pytest
 from airflow_provider_agentruns.client.exceptions import InvalidInputError
 from airflow_provider_agentruns.client.models import HumanRequest, HumanRequestKind, Run, RunRef, RunStatus
 from airflow_provider_agentruns.polling.human_watch import (
-    HumanEvent,
     HumanExchange,
     HumanPolicies,
     HumanPolicy,
     HumanWatch,
 )
-from airflow_provider_agentruns.polling.poller import Outcome, RunPoller
+from airflow_provider_agentruns.polling.outcome import Outcome
+from airflow_provider_agentruns.polling.poller import RunPoller
 
 NOW = 1_000_000.0
 PLAN = HumanRequest(id="plan-draft", kind=HumanRequestKind.APPROVAL, topic="plan", prompt="a plan waits")
@@ -118,14 +118,6 @@ def test_a_human_has_time_until_the_response_is_due() -> None:
 def test_the_log_says_where_to_answer(policies: Any, exchange: Any, where: str) -> None:
     decision = poller(policies, **exchange).on_answer(run(PLAN), NOW)
     assert any(where in note.text for note in decision.notes)
-
-
-def test_every_event_about_a_human_is_an_outcome() -> None:
-    assert {Outcome(event.value) for event in HumanEvent} == {
-        Outcome.ASKS,
-        Outcome.ANSWERED,
-        Outcome.UNANSWERED,
-    }
 
 
 def test_an_exchange_is_small() -> None:

@@ -27,7 +27,8 @@ from airflow_provider_agentruns.client.models import (
     RunStatus,
     Usage,
 )
-from airflow_provider_agentruns.polling.poller import Decision, Outcome, RunPoller
+from airflow_provider_agentruns.polling.outcome import Outcome
+from airflow_provider_agentruns.polling.poller import Decision, RunPoller
 
 REF = RunRef(run_id="r1")
 NOW = 1_000_000.0

@@ -20,7 +20,8 @@ from airflow_provider_agentruns.client.settings import ClientSettings
 from airflow_provider_agentruns.connection_cache import _caches, connection_cache
 from airflow_provider_agentruns.polling.clients import Clients
 from airflow_provider_agentruns.polling.order import WaitingRuns
-from airflow_provider_agentruns.polling.poller import Decision, Note, Outcome, RunPoller
+from airflow_provider_agentruns.polling.outcome import Outcome
+from airflow_provider_agentruns.polling.poller import Decision, Note, RunPoller
 from airflow_provider_agentruns.polling.scheduler import PollScheduler
 from airflow_provider_agentruns.polling.scheduler_registry import _schedulers, scheduler_for
 from airflow_provider_agentruns.simulator import Simulator

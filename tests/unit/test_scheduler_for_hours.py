@@ -15,7 +15,7 @@ from airflow_provider_agentruns.client.exceptions import (
     ServerError,
 )
 from airflow_provider_agentruns.client.models import Run
-from airflow_provider_agentruns.polling.poller import Outcome
+from airflow_provider_agentruns.polling.outcome import Outcome
 from airflow_provider_agentruns.vendors.base import Listing
 from tests.unit.simulated_time import (
     EPOCH,
