@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
+import time
 from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -107,11 +108,12 @@ def task_url(ti: Any) -> str:
     return f"{prefix}{run}/tasks/{quote(ti.task_id, safe='')}{mapped}"
 
 
-async def close(ti_id: UUID, reason: str) -> None:
+async def close(ti_id: UUID, reason: str) -> bool:
     """
     Close the question from a triggerer: nobody need respond any more. A worker's supervisor has no such call.
 
     :param reason: what the UI shows in place of a choice.
+    :return: whether it was open.
     """
     from airflow.sdk.execution_time.comms import UpdateHITLDetail  # noqa: PLC0415
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS  # noqa: PLC0415
@@ -119,36 +121,46 @@ async def close(ti_id: UUID, reason: str) -> None:
     try:
         await SUPERVISOR_COMMS.asend(UpdateHITLDetail(ti_id=ti_id, chosen_options=[reason], params_input={}))
     except Exception as error:  # noqa: BLE001 - whatever it is, the run matters more
-        # As when somebody has responded in this very moment.
-        log.info("The question in Airflow could not be closed (%s): %s", reason, type(error).__name__)
+        # As when somebody has responded in this very moment, or there is no question.
+        log.info("No question in Airflow was closed (%s): %s", reason, type(error).__name__)
+        return False
+    return True
 
 
-async def response_in_airflow(ti_id: UUID) -> dict[str, Any] | None:
-    """
-    Return the event of a response that Airflow itself does not resume a deferred task with.
-
-    Airflow 3.3 resumes it, but for a response that came before the task was deferred.
-
-    :return: None if there is none, and Airflow will resume the task when there is.
-    """
+async def read_response(ti_id: UUID) -> dict[str, Any] | None:
+    """Return the response to a question as the event that resumes its task, None if there is none yet."""
     from airflow.sdk.execution_time.comms import GetHITLDetailResponse  # noqa: PLC0415
     from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS  # noqa: PLC0415
 
+    try:
+        detail: Any = await SUPERVISOR_COMMS.asend(GetHITLDetailResponse(ti_id=ti_id))
+    except Exception:
+        log.exception("Whether somebody has responded in Airflow cannot be read now")
+        return None
+    if not detail.response_received:
+        return None
+    user = detail.responded_by_user
+    return {
+        "chosen_options": list(detail.chosen_options or []),
+        "params_input": dict(detail.params_input or {}),
+        "responded_by_user": {"id": user.id, "name": user.name} if user else None,
+    }
+
+
+async def response_in_airflow(ti_id: UUID, *, look_from: float) -> dict[str, Any] | None:
+    """
+    Return a response that Airflow itself does not resume a deferred task with.
+
+    Airflow 3.3 resumes it, but for a response that came before the task was deferred.
+
+    :param look_from: when to look first, seconds since the epoch.
+    :return: None if there is none, and Airflow will resume the task when there is.
+    """
+    await asyncio.sleep(max(0.0, look_from - time.time()))
     while True:
-        try:
-            detail: Any = await SUPERVISOR_COMMS.asend(GetHITLDetailResponse(ti_id=ti_id))
-        except Exception:
-            log.exception("Whether somebody has responded in Airflow cannot be read; looking again")
-        else:
-            if detail.response_received:
-                user = detail.responded_by_user
-                return {
-                    "chosen_options": list(detail.chosen_options or []),
-                    "params_input": dict(detail.params_input or {}),
-                    "responded_by_user": {"id": user.id, "name": user.name} if user else None,
-                }
-            if _AIRFLOW_RESUMES:
-                return None
+        response = await read_response(ti_id)
+        if response or _AIRFLOW_RESUMES:
+            return response
         await asyncio.sleep(_LOOK_AGAIN)
 
 

@@ -16,7 +16,7 @@ from airflow_provider_agentruns.reattachment import OnEarlierRun, StartLog, Try
 from airflow_provider_agentruns.result_operator import RunResultBaseOperator
 from airflow_provider_agentruns.starting import YOUNG, OnEarlier, RunStarter
 from airflow_provider_agentruns.triggers import AgentRunEvent
-from airflow_provider_agentruns.waiting import DEFAULT_DEFERRABLE, DEFAULT_INTERVAL, RUN_ID_KEY, push
+from airflow_provider_agentruns.waiting import DEFAULT_DEFERRABLE, DEFAULT_INTERVAL, RUN_ID_KEY, RunWait, push
 
 __all__ = ["AgentRunOperator", "AgentRunResultOperator"]
 
@@ -88,8 +88,7 @@ class AgentRunResultOperator(RunResultBaseOperator):
         push(context, RUN_ID_KEY, ref.run_id)
         self.log.info("Waiting for run %s (connection %r)", ref.run_id, self.conn_id)
         wait = self.new_wait(ref)
-        self.finish_answer(context, wait)
-        return self.wait_for_result(context, wait)
+        return self.wait_for_result(context, self.finish_answer(context, wait) or wait)
 
     @property
     def _run_kind(self) -> str | None:
@@ -178,6 +177,8 @@ class AgentRunOperator(RunResultBaseOperator):
         self.tool_id = tool_id
         self.inputs = inputs
         self.options = options
+        if not wait_for_completion and self.human_policies.do_more_than_wait:
+            raise ValueError("on_human_request and secrets have no effect with wait_for_completion=False")
         self.wait_for_completion = wait_for_completion
         for name, value in {"on_retry": on_retry, "on_clear": on_clear}.items():
             if value not in {"reattach", "new"}:
@@ -195,14 +196,15 @@ class AgentRunOperator(RunResultBaseOperator):
         if not self.wait_for_completion:
             return run.run_id
         wait = self.new_wait(run.ref, agent_id=run.agent_id, not_found_until=time.time() + YOUNG)
-        if not self.finish_answer(context, wait, run) and run.status.is_terminal:
+        finished = self.finish_answer(context, wait)
+        if finished is None and run.status.is_terminal:
             return self.surface(context, wait, run)
-        return self.wait_for_result(context, wait)
+        return self.wait_for_result(context, finished or wait)
 
-    def _finish(self, context: Context, event: AgentRunEvent, run: Run | None) -> Any:
+    def _finish(self, context: Context, event: AgentRunEvent, run: Run | None, wait: RunWait) -> Any:
         is_surfaced = False
         try:
-            result = super()._finish(context, event, run)
+            result = super()._finish(context, event, run, wait)
             is_surfaced = True
             return result
         finally:

@@ -31,9 +31,9 @@ class RunResultBaseOperator(RunWaitBaseOperator):
 
     def surface(self, context: Context, wait: RunWait, run: Run) -> Any:
         """Surface the result of a run that has ended already."""
-        return self._finish(context, wait.event(Decision(Outcome.ENDED, run=run)), run)
+        return self._finish(context, wait.event(Decision(Outcome.ENDED, run=run)), run, wait)
 
-    def _finish(self, context: Context, event: AgentRunEvent, run: Run | None) -> Any:
+    def _finish(self, context: Context, event: AgentRunEvent, run: Run | None, wait: RunWait) -> Any:
         """Surface the result of a run, or fail as it did."""
         if event.outcome is not Outcome.ENDED:
             self._fail(event, run)
@@ -43,7 +43,7 @@ class RunResultBaseOperator(RunWaitBaseOperator):
             if time.time() >= event.end_time:
                 self._fail(event.model_copy(update={"outcome": Outcome.TIMED_OUT}), run)
             self.log.info("Run %s goes on (status %s); waiting again", run.run_id, run.status)
-            return self.wait_for_result(context, self.wait_after(event))
+            return self.wait_for_result(context, wait)
         push(context, RUN_KEY, run.summary())
         if run.status is RunStatus.SUCCEEDED:
             self.log.info("Run %s succeeded", run.run_id)

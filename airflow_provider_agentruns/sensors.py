@@ -169,7 +169,15 @@ class AgentRunSensor(BaseSensorOperator):
         ended = read_event(event, AgentRunEvent)
         if self._needs_no_worker:
             push(context, RUN_ID_KEY, ended.run_id)
+        if ended.outcome is Outcome.ASKS:
+            self._wait_on_if_answered(ended)
         self._conclude(*look_again(ended, self.hook))
+
+    def _wait_on_if_answered(self, event: AgentRunEvent) -> None:
+        run = self.hook.peek(event.run_id, event.run_kind)
+        if run is not None and not run.human_requests:
+            since = event.since or time.time()
+            replace(self._wait(run.ref), since=since, end_time=event.end_time).defer(self)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; where Airflow itself ended the wait, name the run that goes on."""

@@ -14,7 +14,7 @@ from airflow_provider_agentruns.cancellation import is_given_up
 from airflow_provider_agentruns.client.models import RunRef, RunStatus
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.deadline import Deadline
-from airflow_provider_agentruns.polling.human_watch import HumanExchange, human_watch
+from airflow_provider_agentruns.polling.human_watch import HumanExchange, HumanPolicy, human_watch
 from airflow_provider_agentruns.polling.outcome import Outcome
 from airflow_provider_agentruns.polling.poller import Decision, RunPoller
 from airflow_provider_agentruns.vendor_trigger import VendorTrigger
@@ -176,15 +176,25 @@ class AgentRunTrigger(VendorTrigger):
             poll_from=self.poll_from,
             label=self._label(),
         )
-        if self._exchange.asked is None or self.task_instance is None:
+        ti = self.task_instance
+        if self._exchange.asked is None or ti is None:
+            if (
+                ti is not None
+                and ti.try_number > 1
+                and HumanPolicy.ASK in (self.human_policies or {}).values()
+            ):
+                # Of an earlier try: a response to it would resume this one.
+                await hitl.close(ti.id, hitl.NOBODY_WAITS)
             yield self._event(await watching)
             return
-        response, decision = await hitl.first_of(hitl.response_in_airflow(self.task_instance.id), watching)
-        if decision is None:
-            yield TriggerEvent(response)
-            return
-        await hitl.close(self.task_instance.id, self._why_closed(decision))
-        yield self._event(decision)
+        looking = hitl.response_in_airflow(ti.id, look_from=self.poll_from)
+        response, decision = await hitl.first_of(looking, watching)
+        if decision is not None and decision.outcome is not Outcome.ASKS:
+            is_closed = await hitl.close(ti.id, self._why_closed(decision))
+            if decision.outcome is Outcome.UNANSWERED and not is_closed:
+                # Somebody has responded at the last moment.
+                response = await hitl.read_response(ti.id)
+        yield TriggerEvent(response) if response or decision is None else self._event(decision)
 
     async def on_kill(self) -> None:
         """

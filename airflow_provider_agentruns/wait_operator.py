@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from airflow.providers.common.compat.sdk import (
     AirflowException,
@@ -20,12 +20,14 @@ from airflow_provider_agentruns.cancellation import GOES_ON
 from airflow_provider_agentruns.client.exceptions import AgentRunsError
 from airflow_provider_agentruns.client.models import Run, RunRef
 from airflow_provider_agentruns.deadline import bounded
+from airflow_provider_agentruns.draft_acceptance import VENDOR_PAUSE, is_passing
 from airflow_provider_agentruns.exceptions import AgentRunRefused, AgentRunUnreadable
 from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.human_requests import HumanRequests
 from airflow_provider_agentruns.human_settings import HumanSettings
-from airflow_provider_agentruns.polling.human_watch import HumanExchange
+from airflow_provider_agentruns.polling.human_watch import HumanExchange, HumanPolicies
 from airflow_provider_agentruns.polling.outcome import Outcome
+from airflow_provider_agentruns.polling.poller import Decision
 from airflow_provider_agentruns.triggers import AgentRunEvent
 from airflow_provider_agentruns.waiting import (
     RUN_ID_KEY,
@@ -44,8 +46,6 @@ if TYPE_CHECKING:
     from airflow.sdk.bases.notifier import BaseNotifier
     from airflow.sdk.execution_time.hitl import HITLUser
 
-# Seconds to leave the vendor alone after it could not be reached for what a run asks.
-_VENDOR_PAUSE = 60.0
 _HUMAN_STEPS = {
     Outcome.ASKS: HumanRequests.on_request,
     Outcome.ANSWERED: HumanRequests.on_answer_elsewhere,
@@ -138,9 +138,11 @@ class RunWaitBaseOperator(BaseOperator):
         """
         resumed = self._resumed(wait) if wait else None
         if resumed and (response := hitl.HumanResponse.of(event)):
-            return self._go_on(context, resumed, lambda human: human.on_response(resumed, response))
+            return self.wait_for_result(
+                context, self._step(context, resumed, lambda human: human.on_response(resumed, response))
+            )
         ended, run = look_again(read_event(event, AgentRunEvent), self.hook)
-        return self._conclude(context, ended, run, resumed)
+        return self._conclude(context, ended, run, resumed or self.wait_after(ended))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after a deferral; where Airflow itself ended the wait, name the run that goes on."""
@@ -186,26 +188,22 @@ class RunWaitBaseOperator(BaseOperator):
             policies=self._human.policies if self._human.policies.do_more_than_wait else None,
         )
 
+    @property
+    def human_policies(self) -> HumanPolicies:
+        """Return what to do about what the run asks."""
+        return self._human.policies
+
     def human_requests(self, context: Context) -> HumanRequests:
         """Return what deals with the requests of this task's run."""
         return HumanRequests(self._human, self.hook, context, self._known_options)
 
-    def finish_answer(self, context: Context, wait: RunWait, run: Run | None = None) -> bool:
+    def finish_answer(self, context: Context, wait: RunWait) -> RunWait | None:
         """
-        Resume a run whose draft was accepted by a try that was lost before it could do so.
+        Finish what a try before began to answer and was lost in.
 
-        :param run: as it stands, if that is known.
-        :return: whether it was resumed.
+        :return: the wait to go on with, None if nothing was begun.
         """
-        if wait.policies is None:
-            return False
-        try:
-            return self.human_requests(context).finish_answer(wait, run)
-        except (AgentRunsError, AirflowNotFoundException) as error:
-            raise AgentRunUnreadable(
-                f"{wait.subject}: whether it has to be resumed cannot be told: {error}",
-                run_id=wait.ref.run_id,
-            ) from error
+        return None if wait.policies is None else self.human_requests(context).finish_answer(wait)
 
     def check_human_requests(self) -> None:
         """
@@ -217,14 +215,18 @@ class RunWaitBaseOperator(BaseOperator):
         self._human.policies.check_topics(adapter.request_topics, adapter.display_name)
 
     def wait_for_result(self, context: Context, wait: RunWait) -> Any:
-        """Wait, deferred or here, and surface the result."""
-        # A question in Airflow waits for its response while the task is deferred.
-        if self.deferrable or wait.exchange.asked is not None:
-            wait.defer(self)
-        self._waiting = _Waiting(context["ti"], wait)
-        event, run = wait.on_worker(self.hook)
-        self._waiting = None
-        return self._conclude(context, event, run, wait)
+        """Wait, deferred or here, deal with what the run asks meanwhile, and surface the result."""
+        going_on: RunWait | None = wait
+        while going_on:
+            wait = going_on
+            # A question in Airflow waits for its response while the task is deferred.
+            if self.deferrable or wait.exchange.asked is not None:
+                wait.defer(self)
+            self._waiting = _Waiting(context["ti"], wait)
+            event, run = wait.on_worker(self.hook)
+            self._waiting = None
+            going_on = self._after(context, event, wait)
+        return self._finish(context, event, run, wait)
 
     @property
     def _run_kind(self) -> str | None:
@@ -245,35 +247,36 @@ class RunWaitBaseOperator(BaseOperator):
             exchange=HumanExchange.model_validate(carried["exchange"]),
         )
 
-    def _go_on(self, context: Context, wait: RunWait, step: Callable[[HumanRequests], RunWait]) -> Any:
-        """
-        Do one step about what the run asks, and wait on.
+    def _conclude(self, context: Context, event: AgentRunEvent, run: Run | None, wait: RunWait) -> Any:
+        """Wait on after a deferral if the run only asks something, else finish."""
+        going_on = self._after(context, event, wait)
+        return (
+            self.wait_for_result(context, going_on) if going_on else self._finish(context, event, run, wait)
+        )
 
-        :param step: returns the wait to go on with.
-        """
+    def _after(self, context: Context, event: AgentRunEvent, wait: RunWait) -> RunWait | None:
+        """Deal with what ended a wait if it is about a human; None if the wait is over for good."""
+        step = _HUMAN_STEPS.get(event.outcome)
+        return self._step(context, wait, lambda human: step(human, wait)) if step else None
+
+    def _step(self, context: Context, wait: RunWait, step: Callable[[HumanRequests], RunWait]) -> RunWait:
+        """Do one step about what the run asks, and return the wait to go on with."""
         try:
-            wait = step(self.human_requests(context))
+            return step(self.human_requests(context))
         except (AgentRunsError, AirflowNotFoundException) as error:
-            if not getattr(error, "is_transient", False):
-                raise AgentRunRefused(
-                    f"{wait.subject}: what it asks cannot be dealt with: {error}", run_id=wait.ref.run_id
-                ) from error
-            self.log.warning("%s: what it asks cannot be dealt with now, but later: %s", wait.subject, error)
-            wait = replace(wait, poll_from=time.time() + _VENDOR_PAUSE)
-        return self.wait_for_result(context, wait)
+            what = f"{wait.subject}: what it asks cannot be dealt with: {error}"
+            if not is_passing(error):
+                raise AgentRunRefused(what, run_id=wait.ref.run_id) from error
+            self.log.warning("%s; trying again while there is time", what)
+            if time.time() >= wait.end_time:
+                self._fail(wait.event(Decision(Outcome.TIMED_OUT)), None)
+            return replace(wait, poll_from=time.time() + VENDOR_PAUSE)
 
-    def _conclude(self, context: Context, event: AgentRunEvent, run: Run | None, wait: RunWait | None) -> Any:
-        """
-        Deal with what a run asks, or finish.
+    def _fail(self, event: AgentRunEvent, run: Run | None) -> NoReturn:
+        """Fail as a wait did that has ended without its run."""
+        raise NotImplementedError
 
-        :param wait: what to go on with, where it was handed over.
-        """
-        if step := _HUMAN_STEPS.get(event.outcome):
-            going_on = wait or self.wait_after(event)
-            return self._go_on(context, going_on, lambda human: step(human, going_on))
-        return self._finish(context, event, run)
-
-    def _finish(self, context: Context, event: AgentRunEvent, run: Run | None) -> Any:
+    def _finish(self, context: Context, event: AgentRunEvent, run: Run | None, wait: RunWait) -> Any:
         """
         Do what is to be done when the wait is over.
 

@@ -149,6 +149,12 @@ class RunWait:
             end_time=self.end_time,
         )
 
+    @property
+    def _needs_carrying(self) -> bool:
+        # A question of an earlier try may still be open, and be responded to.
+        may_be_asked = self.policies is not None and self.policies.asks_in_airflow
+        return may_be_asked or self.exchange != HumanExchange()
+
     def carried(self) -> dict[str, Any]:
         """Return what a response in Airflow resumes the task with: it does not tell which run it is about."""
         return {
@@ -184,7 +190,7 @@ class RunWait:
                 exchange=self.exchange.model_dump(mode="json") if self.policies else None,
             ),
             method_name="execute_complete",
-            kwargs={"wait": self.carried()} if self.exchange != HumanExchange() else None,
+            kwargs={"wait": self.carried()} if self._needs_carrying else None,
             timeout=backstop(self.end_time),
         )
 
@@ -200,7 +206,7 @@ def read_event(event: dict[str, Any] | None, model: type[EventT]) -> EventT:
         return model.model_validate(event)
     except ValueError:
         raise AirflowException(
-            f"the trigger sent an event that this version does not understand: {event!r}"
+            f"the trigger sent an event that this version does not understand; it has {sorted(event or {})}"
         ) from None
 
 

@@ -37,12 +37,12 @@ def bounded_text(text: str, limit: int) -> str:
 
     :param limit: characters to keep; a longer text says that it was cut.
     """
-    shown = (
-        text[:limit].rstrip() + "\n\n… (cut; the whole of it is at the vendor)" if len(text) > limit else text
+    lines = "\n".join(text[: limit + 1].splitlines())
+    shown = "".join(
+        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in lines
     )
-    return "".join(
-        char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in shown
-    )
+    is_cut = len(text) > limit
+    return f"{shown[:limit].rstrip()}\n\n… (cut; the whole of it is at the vendor)" if is_cut else shown
 
 
 def parse_json(text: str) -> Any:

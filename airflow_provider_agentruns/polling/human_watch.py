@@ -48,9 +48,9 @@ class HumanPolicies:
         given = {_ANY: policies} if isinstance(policies, str) else dict(policies)
         secret = str(HumanRequestKind.SECRET)
         for_secrets = given.get(secret, given.get(_ANY, HumanPolicy.WAIT))
-        if has_secrets and for_secrets in {HumanPolicy.WAIT, HumanPolicy.APPROVE}:
-            if secret in given:
-                raise ValueError(f"secrets are given, but on_human_request for them is {for_secrets!r}")
+        if has_secrets and secret in given and for_secrets not in {HumanPolicy.ASK, HumanPolicy.PROVIDE}:
+            raise ValueError(f"secrets are given, but on_human_request for them is {for_secrets!r}")
+        if has_secrets and for_secrets != HumanPolicy.ASK:
             given[secret] = HumanPolicy.PROVIDE
         if for_secrets == HumanPolicy.PROVIDE and not has_secrets:
             raise ValueError("on_human_request='provide' needs secrets, such as {'API_KEY': 'conn:patents'}")
@@ -112,10 +112,13 @@ class HumanExchange(BaseModel):
 
     :param answers: given so far in this try.
     :param asked: id of the request that a human is being asked in Airflow.
-    :param version: of the draft that was shown.
+    :param shown: the version of the draft that the human was shown.
     :param answer_by: when to stop asking, seconds since the epoch; None for never.
     :param default: what counts when nobody has responded by then.
-    :param answered_at: when a revision of that draft was asked for, seconds since the epoch.
+    :param answered: id of the request that was answered last.
+    :param answered_version: its version, if it was read.
+    :param answered_at: when that was, seconds since the epoch.
+    :param unfinished: a request that is, or may be, accepted, and whose run is not resumed yet.
     :param left: ids of requests that are left to the vendor.
     """
 
@@ -123,21 +126,55 @@ class HumanExchange(BaseModel):
 
     answers: int = 0
     asked: str | None = None
-    version: str | None = None
+    shown: str | None = None
     answer_by: float | None = None
     default: str | None = None
+    answered: str | None = None
+    answered_version: str | None = None
     answered_at: float = 0.0
+    unfinished: HumanRequest | None = None
     left: tuple[str, ...] = ()
 
-    def over(self, *, answers: int = 0, left: str | None = None) -> HumanExchange:
+    def asking(self, request: HumanRequest, *, answer_by: float | None, default: str | None) -> HumanExchange:
         """
-        Return the exchange when nobody is being asked any more.
+        Return the exchange while a human is being asked.
 
-        :param answers: how many were given.
-        :param left: the request that is left to the vendor, if one is.
+        :param request: in full.
+        :param answer_by: when to stop asking, seconds since the epoch.
         """
-        kept = self.left if left is None else (*self.left, left)
-        return HumanExchange(answers=self.answers + answers, left=kept)
+        return self.model_copy(
+            update={
+                "asked": request.id,
+                "shown": request.version,
+                "answer_by": answer_by,
+                "default": default,
+            }
+        )
+
+    def over(self, request_id: str | None) -> HumanExchange:
+        """Return the exchange when a request needs no human any more; another may still be asked about."""
+        if request_id != self.asked:
+            return self
+        return self.model_copy(update={"asked": None, "shown": None, "answer_by": None, "default": None})
+
+    def answer(self, request: HumanRequest, now: float) -> HumanExchange:
+        """
+        Return the exchange when a request was answered.
+
+        :param now: seconds since the epoch.
+        """
+        return self.over(request.id).model_copy(
+            update={
+                "answers": self.answers + 1,
+                "answered": request.id,
+                "answered_version": request.version,
+                "answered_at": now,
+            }
+        )
+
+    def leave(self, request: HumanRequest) -> HumanExchange:
+        """Return the exchange when a request is left to the vendor."""
+        return self.over(request.id).model_copy(update={"left": (*self.left, request.id)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,18 +186,21 @@ class HumanWatch:
 
     def look_at(self, run: Run, now: float) -> Outcome | None:
         """
-        Return what ends the wait, if anything does.
+        Return what ends the wait, if anything about a human does.
 
         :param now: seconds since the epoch.
         """
         exchange = self.exchange
+        if exchange.unfinished is not None and run.status not in {RunStatus.FAILED, RunStatus.CANCELLED}:
+            # Also when it seems to have succeeded: so looks a run that stopped for a review.
+            return Outcome.ASKS
+        if run.status.is_terminal or run.status is RunStatus.UNKNOWN:
+            return None
         if exchange.asked is not None:
-            if run.status is RunStatus.UNKNOWN:
-                return None
             if exchange.asked not in {request.id for request in run.human_requests}:
                 return Outcome.ANSWERED
-            is_late = exchange.answer_by is not None and now >= exchange.answer_by
-            return Outcome.UNANSWERED if is_late else None
+            if exchange.answer_by is not None and now >= exchange.answer_by:
+                return Outcome.UNANSWERED
         return Outcome.ASKS if next_request(run, self.policies, exchange) else None
 
 
@@ -170,8 +210,10 @@ def human_watch(policies: Mapping[str, str] | None, exchange: HumanExchange) -> 
 
 
 def next_request(run: Run, policies: HumanPolicies, exchange: HumanExchange) -> HumanRequest | None:
-    """Return the first request of a run that is not left to the vendor."""
+    """Return the first request of a run to deal with; Airflow can ask about one at a time."""
     for request in run.human_requests:
-        if request.id not in exchange.left and policies.policy_for(request) is not HumanPolicy.WAIT:
+        policy = policies.policy_for(request)
+        is_asked = request.id == exchange.asked or (policy is HumanPolicy.ASK and exchange.asked is not None)
+        if policy is not HumanPolicy.WAIT and request.id not in exchange.left and not is_asked:
             return request
     return None

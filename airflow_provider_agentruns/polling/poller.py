@@ -126,10 +126,10 @@ class RunPoller:
         notes = self._recovery() + self._changes(run)
         self._note_change(run, now)
         self._run, self._failures, self._key_was_refused = run, 0, False
-        if run.status.is_terminal:
-            return Decision(Outcome.ENDED, notes=notes, run=run)
         if self._human and (outcome := self._human.look_at(run, now)):
             return Decision(outcome, notes=notes, run=run)
+        if run.status.is_terminal:
+            return Decision(Outcome.ENDED, notes=notes, run=run)
         if self._stall_timeout is not None and now - self._changed_at >= self._stall_timeout:
             return Decision(Outcome.STALLED, notes=notes, run=run)
         jitter = self._rng.uniform(1 - _JITTER, 1 + _JITTER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -106,6 +107,7 @@ class HumanInTheLoop:
     def __init__(self) -> None:
         self.questions: dict[UUID, Question] = {}
         self.asked = 0
+        self.read_at: list[float] = []
 
     def send(self, msg: Any) -> Any:
         message = msg
@@ -135,6 +137,7 @@ class HumanInTheLoop:
             question.response = chosen(message.chosen_options[0])
             return None
         assert isinstance(message, GetHITLDetailResponse)
+        self.read_at.append(time.time())
         response = self.questions[message.ti_id].response or {}
         user = response.get("responded_by_user")
         return SimpleNamespace(

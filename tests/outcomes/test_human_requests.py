@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
 from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 from pytest_mock import MockerFixture
 
-from airflow_provider_agentruns import human_requests
-from airflow_provider_agentruns.client.models import HumanAnswer
+from airflow_provider_agentruns import draft_acceptance, human_requests, wait_operator, waiting
+from airflow_provider_agentruns.client.models import HumanAnswer, HumanRequest, HumanRequestKind
 from airflow_provider_agentruns.exceptions import (
     AgentRunNeedsHuman,
     AgentRunRefused,
     AgentRunRejected,
+    AgentRunTimeout,
     AgentRunUnanswered,
     AgentRunUnreadable,
     SensedRunNeedsHuman,
@@ -25,8 +29,19 @@ from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.operators import AgentRunOperator, AgentRunResultOperator
 from airflow_provider_agentruns.sensors import AgentRunSensor
 from airflow_provider_agentruns.simulator import Simulator
+from airflow_provider_agentruns.triggers import AgentRunTrigger
+from airflow_provider_agentruns.vendors.snorbe.answers import StatusAnswer
 
-from .task_runs import MODES, HumanInTheLoop, Outcome, TaskInstance, TaskStateStore, chosen, run_task
+from .task_runs import (
+    MODES,
+    HumanInTheLoop,
+    Outcome,
+    TaskInstance,
+    TaskStateStore,
+    chosen,
+    fire,
+    run_task,
+)
 
 modes = pytest.mark.parametrize("mode", MODES)
 
@@ -44,8 +59,9 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> HumanInTheLoop:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(human_requests, "_REVISION_PAUSE", 0.05)
-    monkeypatch.setattr("airflow_provider_agentruns.wait_operator._VENDOR_PAUSE", 0.05)
+    monkeypatch.setattr(human_requests, "_SHORTEST_PAUSE", 0.05)
+    monkeypatch.setattr(draft_acceptance, "VENDOR_PAUSE", 0.05)
+    monkeypatch.setattr(wait_operator, "VENDOR_PAUSE", 0.05)
 
 
 def start(policy: Any, human: str, mode: str = "deferred", **settings: Any) -> AgentRunOperator:
@@ -274,7 +290,7 @@ def test_a_response_that_comes_after_the_vendors_answer_is_not_sent(
     outcome = run_task(start("ask", "plan"), human=human())
     assert outcome.error is None
     assert "plan.answer" not in sent(simulator)
-    assert "was answered at the vendor before Ada chose Answer" in caplog.text
+    assert "was answered at the vendor before Answer was chosen (Ada)" in caplog.text
 
 
 def test_a_draft_that_was_changed_at_the_vendor_is_not_approved_unseen(
@@ -476,7 +492,7 @@ def test_a_run_that_asks_for_ever_is_given_up(simulator: Simulator, connections:
 def test_a_vendor_that_is_away_when_the_run_asks_does_not_fail_the_task(
     simulator: Simulator, connections: dict[str, str], mocker: MockerFixture
 ) -> None:
-    mocker.patch("airflow_provider_agentruns.client._sync.time.sleep")
+    mocker.patch("airflow_provider_agentruns.client.retry.backoff", return_value=0.0)
     simulator.add_fault("server_error", operation="snorbe.run.get", status=503, times=8)
     outcome = run_task(start("ask", "plan"), human=[chosen("Approve", user="Ada")])
     assert outcome.error is None
@@ -582,6 +598,277 @@ def test_an_answer_that_cannot_be_recorded_is_not_sent(
     assert sent(simulator) == []
 
 
+@pytest.mark.parametrize("operation", ["plan.confirm", "run.resume"])
+@pytest.mark.parametrize("has_store", [True, False])
+def test_a_draft_whose_acceptance_is_not_answered_is_finished_in_the_same_try(
+    operation: str,
+    has_store: bool,
+    simulator: Simulator,
+    connections: dict[str, str],
+    mocker: MockerFixture,
+) -> None:
+    """The vendor takes the call and breaks off, and is away for a while."""
+    mocker.patch("airflow_provider_agentruns.client.retry.backoff", return_value=0.0)
+    simulator.add_fault("reset", operation=f"snorbe.{operation}", times=1, after_effect=True)
+    simulator.add_fault("server_error", operation=f"snorbe.{operation}", status=503, times=8)
+    simulator.add_fault("server_error", operation="snorbe.run.resume", status=503, times=8)
+    outcome = run_task(start("approve", "plan"), store=TaskStateStore() if has_store else None)
+    assert outcome.error is None
+    assert outcome.value == "Done."
+    [run] = simulator.runs()
+    assert run.resumes
+
+
+def test_a_retry_does_not_resume_a_run_that_went_on(
+    simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker died when all was done but the record of it; the run asks for something else by now."""
+    store = TaskStateStore()
+
+    def die(*args: Any) -> None:
+        monkeypatch.undo()
+        raise _Lost
+
+    with monkeypatch.context() as patched:
+        patched.setattr("airflow_provider_agentruns.answer_log.AnswerLog.done", die)
+        patched.setattr(monkeypatch, "undo", lambda: None)
+        operator = start("approve", "plan+report", retries=1)
+        ti = TaskInstance("t", max_tries=1)
+        with pytest.raises(_Lost):
+            run_task(operator, ti, store)
+    hook = AgentRunHook("snorbe_test")
+    [run] = simulator.runs()
+    deadline = time.time() + 10
+    while not hook.get_status(run.run_id).human_requests and time.time() < deadline:
+        time.sleep(0.02)
+    ti.try_number = 2
+    outcome = run_task(operator, ti, store)
+    assert outcome.error is None
+    assert sent(simulator, "confirm") == ["plan.confirm", "report.confirm"]
+    assert len(sent(simulator, "resume")) == 2
+
+
+def test_a_vendor_that_is_away_when_a_human_responds_is_asked_again_until_the_time_is_over(
+    simulator: Simulator, connections: dict[str, str], airflow: HumanInTheLoop, mocker: MockerFixture
+) -> None:
+    """The response is kept by Airflow: the trigger finds it, not before the pause is over."""
+    mocker.patch("airflow_provider_agentruns.client.retry.backoff", return_value=0.0)
+    ti = TaskInstance("t")
+
+    def human() -> Any:
+        airflow.questions[ti.id].response = response = chosen("Approve", user="Ada")
+        simulator.add_fault("server_error", operation="snorbe.run.status", status=503, times=8)
+        yield response
+
+    outcome = run_task(start("ask", "plan"), ti, human=human())
+    assert outcome.error is None
+    assert sent(simulator) == ["plan.confirm", "run.resume"]
+    assert airflow.asked == 1
+
+    simulator.add_fault("server_error", operation="snorbe.run.get", status=503)
+    operator = start("ask", "plan")
+    operator.timeout = 0.5
+    late = run_task(operator, TaskInstance("t"))
+    assert isinstance(late.error, AgentRunTimeout)
+    assert len(late.deferrals) < 15
+
+
+def test_a_stored_response_fires_no_trigger_before_the_task_may_be_resumed(
+    simulator: Simulator, connections: dict[str, str], airflow: HumanInTheLoop, mocker: MockerFixture
+) -> None:
+    ti = TaskInstance("t")
+    mocker.patch.object(waiting, "_SUPERVISOR_NOTICES_EXIT", 0.5)
+
+    def human() -> Any:
+        airflow.questions[ti.id].response = chosen("Approve", user="Ada")
+        yield None
+
+    outcome = run_task(start("ask", "plan"), ti, human=human())
+    assert outcome.error is None
+    asked = outcome.deferrals[1].trigger
+    assert isinstance(asked, AgentRunTrigger)
+    assert airflow.read_at[0] >= asked.poll_from
+
+
+def test_a_question_of_an_earlier_try_is_closed_and_a_response_to_it_changes_nothing(
+    simulator: Simulator,
+    connections: dict[str, str],
+    airflow: HumanInTheLoop,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run_id = simulator.create_run("snorbe", duration=0.3)
+    ti = TaskInstance("t", try_number=2)
+    airflow.send(CreateHITLDetailPayload(ti_id=ti.id, options=["Approve"], subject="s", assigned_users=[]))
+    operator = attach("ask", run_id)
+    context: Any = {"ti": ti}
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    fire(deferred.value, ti)
+    response = airflow.questions[ti.id].response
+    assert response is not None
+    assert response["chosen_options"] == ["The task waits no more"]
+    kwargs = {"event": chosen("Approve", "typed-by-somebody", user="Ada"), **(deferred.value.kwargs or {})}
+    with pytest.raises(TaskDeferred):
+        operator.resume_execution("execute_complete", kwargs, context)
+    assert "asks nothing, but Approve was chosen (Ada)" in caplog.text
+    assert "typed-by-somebody" not in caplog.text
+
+
+def test_a_rejection_at_the_last_moment_beats_the_default(
+    simulator: Simulator,
+    connections: dict[str, str],
+    airflow: HumanInTheLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Before Airflow 3.3 the trigger looks for a response now and then only."""
+    monkeypatch.setattr("airflow_provider_agentruns.hitl._AIRFLOW_RESUMES", False)
+    ti = TaskInstance("t")
+
+    def respond() -> None:
+        airflow.questions[ti.id].response = chosen("Reject", user="Ada")
+
+    def human() -> Any:
+        threading.Timer(0.2, respond).start()
+        yield None
+
+    outcome = run_task(start("ask", "plan", response_timeout=0.5, defaults="Approve"), ti, human=human())
+    assert isinstance(outcome.error, AgentRunRejected)
+    assert sent(simulator) == []
+
+
+def test_before_airflow_3_3_the_trigger_finds_a_response_that_comes_later(
+    simulator: Simulator,
+    connections: dict[str, str],
+    airflow: HumanInTheLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("airflow_provider_agentruns.hitl._AIRFLOW_RESUMES", False)
+    monkeypatch.setattr("airflow_provider_agentruns.hitl._LOOK_AGAIN", 0.05)
+    ti = TaskInstance("t")
+
+    def respond() -> None:
+        airflow.questions[ti.id].response = chosen("Approve", user="Ada")
+
+    def human() -> Any:
+        threading.Timer(0.2, respond).start()
+        yield None
+
+    outcome = run_task(start("ask", "plan"), ti, human=human())
+    assert outcome.error is None
+    assert outcome.value == "Done."
+
+
+@modes
+def test_a_secret_that_a_skill_takes_a_moment_to_notice_is_registered_once(
+    mode: str, simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_A", SECRET)
+    original = AgentRunHook.answer
+    registered_at: list[float] = []
+
+    def register_late(self: AgentRunHook, *args: Any) -> None:
+        registered_at.append(time.time())
+        threading.Timer(0.4, lambda: original(self, *args)).start()
+
+    monkeypatch.setattr(AgentRunHook, "answer", register_late)
+    operator = start("wait", "secret", mode, scenario={"secrets": "A_KEY"}, secrets={"A_KEY": "var:a"})
+    outcome = run_task(operator)
+    assert outcome.error is None
+    assert len(registered_at) == 1
+
+
+def test_a_human_and_the_vendor_answer_at_the_same_moment(
+    simulator: Simulator,
+    connections: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    original = AgentRunHook.answer
+
+    def second(self: AgentRunHook, *args: Any) -> None:
+        monkeypatch.setattr(AgentRunHook, "answer", original)
+        vendor_answers(simulator)
+        original(self, *args)
+
+    monkeypatch.setattr(AgentRunHook, "answer", second)
+    outcome = run_task(start("ask", "plan"), human=[chosen("Answer", "Shorter.", user="Ada")])
+    assert outcome.error is None
+    assert outcome.value == "Done."
+    assert "was answered at the vendor in this moment; ours is not taken" in caplog.text
+
+
+def test_a_reference_that_a_human_mistypes_is_asked_for_again(
+    simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_VAR_B", SECRET)
+    ti = TaskInstance("t")
+
+    def human() -> Any:
+        yield chosen("Answer", "var:bb", user="Ada")
+        assert "var:bb, which is not there" in str(ti.xcoms["human_request"])
+        yield chosen("Approve", "var:b", user="Ada")
+
+    outcome = run_task(start("ask", "secret", scenario={"secrets": "B_KEY"}), ti, human=human())
+    assert outcome.error is None
+    assert outcome.value == "Done."
+
+
+def test_wrong_options_are_found_before_a_draft_is_accepted(
+    simulator: Simulator, connections: dict[str, str]
+) -> None:
+    run_id = simulator.create_run("snorbe", scenario="wait", human="plan", duration=0.05)
+    outcome = run_task(attach("approve", run_id, options={"modelNam": "x"}))
+    assert isinstance(outcome.error, AgentRunRefused)
+    assert "modelNam" in str(outcome.error)
+    assert sent(simulator) == []
+
+
+@pytest.mark.parametrize("human", ["browser", "secret"])
+def test_a_default_approves_drafts_and_nothing_else(
+    human: str, simulator: Simulator, connections: dict[str, str]
+) -> None:
+    outcome = run_task(start("ask", human, response_timeout=0.1, defaults="Approve"))
+    assert isinstance(outcome.error, AgentRunUnanswered)
+
+
+def test_secrets_are_provided_while_a_human_is_asked_about_something_else(
+    simulator: Simulator,
+    connections: dict[str, str],
+    airflow: HumanInTheLoop,
+    mocker: MockerFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The vendor's runs stop for one thing after the other; here its status shows two at once."""
+    monkeypatch.setenv("AIRFLOW_VAR_A", SECRET)
+    secret = HumanRequest(
+        id="secret:A",
+        kind=HumanRequestKind.SECRET,
+        topic="secret",
+        prompt="a skill needs A",
+        answer_schema={"properties": {"A": {}}},
+    )
+    original = StatusAnswer.run
+    is_registered = False
+
+    def with_secret(self: StatusAnswer, ref: Any) -> Any:
+        run = original(self, ref)
+        both = () if is_registered or not run.human_requests else (secret,)
+        return run.model_copy(update={"human_requests": (*run.human_requests, *both)})
+
+    def answer(self: AgentRunHook, ref: Any, request: HumanRequest, *args: Any) -> None:
+        nonlocal is_registered
+        is_registered = is_registered or request.id == "secret:A"
+
+    monkeypatch.setattr(StatusAnswer, "run", with_secret)
+    monkeypatch.setattr(AgentRunHook, "answer", answer)
+    outcome = run_task(
+        start({"plan": "ask"}, "plan", secrets={"A": "var:a"}, response_timeout=1), TaskInstance("t")
+    )
+    assert is_registered
+    assert isinstance(outcome.error, AgentRunUnanswered), "the question stayed open"
+    assert airflow.asked == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
@@ -593,6 +880,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_sent(
         ({"defaults": "Yes"}, "'Approve' or 'Reject'"),
         ({"response_timeout": 0}, "response_timeout"),
         ({"max_answers": 0}, "max_answers"),
+        ({"on_human_request": "ask", "wait_for_completion": False}, "wait_for_completion"),
     ],
 )
 def test_settings_that_cannot_be_right_are_refused_when_the_dag_is_read(
@@ -640,6 +928,18 @@ def test_a_sensor_fails_if_told_to_and_never_answers(
         assert sensor.start_trigger_args is not None
         assert sensor.start_trigger_args.trigger_kwargs is not None
         assert sensor.start_trigger_args.trigger_kwargs["human_policies"] == {"*": "fail"}
+
+
+def test_a_sensor_waits_on_if_what_was_asked_is_answered_by_then(
+    simulator: Simulator, connections: dict[str, str]
+) -> None:
+    run_id = simulator.create_run("snorbe", duration=0.3)
+    sensor = AgentRunSensor(
+        task_id="t", conn_id="snorbe_test", run_id=run_id, deferrable=True, on_human_request="fail"
+    )
+    event = {"outcome": "asks", "run_id": run_id, "run_kind": "agent", "end_time": time.time() + 9}
+    with pytest.raises(TaskDeferred):
+        sensor.execute_complete({"ti": TaskInstance("t")}, event)  # type: ignore[typeddict-item]
 
 
 def test_a_sensor_takes_no_policy_that_answers() -> None:

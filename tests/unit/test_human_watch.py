@@ -67,7 +67,7 @@ def test_a_topic_counts_before_its_kind_and_that_before_the_rest(
         ({"plan": "ask"}, HumanPolicy.PROVIDE),
         ("ask", HumanPolicy.ASK),
         ({"secret": "ask"}, HumanPolicy.ASK),
-        ("fail", HumanPolicy.FAIL),
+        ("fail", HumanPolicy.PROVIDE),
     ],
 )
 def test_secrets_that_are_there_are_provided(policies: Any, policy: HumanPolicy) -> None:
@@ -120,8 +120,28 @@ def test_the_log_says_where_to_answer(policies: Any, exchange: Any, where: str) 
     assert any(where in note.text for note in decision.notes)
 
 
-def test_an_exchange_is_small() -> None:
-    exchange = HumanExchange(answers=1, asked="a", version="v", answer_by=1.0, left=("x",))
-    over = exchange.over(answers=1, left="a")
-    assert over == HumanExchange(answers=2, left=("x", "a"))
-    assert len(exchange.model_dump_json()) < 200
+def test_a_run_whose_draft_is_accepted_and_not_resumed_is_dealt_with_whatever_it_says() -> None:
+    for status in (RunStatus.RUNNING, RunStatus.SUCCEEDED, RunStatus.UNKNOWN):
+        assert (
+            poller({"*": "ask"}, unfinished=PLAN).on_answer(run(status=status), NOW).outcome is Outcome.ASKS
+        )
+    failed = poller({"*": "ask"}, unfinished=PLAN).on_answer(run(status=RunStatus.FAILED), NOW)
+    assert failed.outcome is Outcome.ENDED
+
+
+def test_while_a_human_is_asked_only_what_needs_no_other_question_is_dealt_with() -> None:
+    policies = {"plan": "ask", "browser": "ask", "secret": "provide"}
+    assert poller(policies, asked="plan-draft").on_answer(run(PLAN, QUESTION), NOW).outcome is None
+    assert poller(policies, asked="plan-draft").on_answer(run(PLAN, SECRET), NOW).outcome is Outcome.ASKS
+
+
+def test_an_exchange_is_small_and_ends_what_was_asked_only() -> None:
+    asked = HumanExchange().asking(PLAN.model_copy(update={"version": "v"}), answer_by=1.0, default="Approve")
+    assert (asked.asked, asked.shown) == ("plan-draft", "v")
+    provided = asked.answer(SECRET, NOW)
+    assert (provided.answers, provided.answered, provided.asked) == (1, "s", "plan-draft")
+    assert asked.answer(PLAN, NOW).asked is None
+    assert asked.leave(PLAN).left == ("plan-draft",)
+    assert asked.over("plan-draft") == HumanExchange()
+    assert asked.over("another") == asked
+    assert len(provided.model_dump_json()) < 300

@@ -16,7 +16,6 @@ from airflow_provider_agentruns.vendors.snorbe.options import parse_options
 from airflow_provider_agentruns.vendors.snorbe.process import events
 
 _LONGEST_TEXT = 20_000
-_MOST_ITEMS = 200
 # An entry of a draft says what it is under one of these names.
 _TITLES = ("objective", "title", "name", "label", "heading", "question", "text", "goal", "id")
 # Beside the draft itself, in its event.
@@ -131,7 +130,7 @@ def _markdown(content: Mapping[str, Any]) -> str:
     blocks: list[str] = []
     for name, value in content.items():
         if isinstance(value, list):
-            items = [_item(item) for item in value[:_MOST_ITEMS]]
+            items = [_item(item) for item in value]
             blocks.append(
                 "\n".join([f"**{_words(name)}**", "", *(f"{n}. {item}" for n, item in enumerate(items, 1))])
             )
