@@ -7,7 +7,7 @@ LOCK := requirements-dev.lock
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test test-fast bench lint format docs lock clean
+.PHONY: help setup demo test test-fast test-matrix bench lint format docs lock clean
 
 help:  ## list what make can do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -31,6 +31,9 @@ test: $(READY)  ## run all tests
 test-fast: $(READY)  ## run the tests that need no Airflow processes and no metadata database
 	$(PYTEST) -m "not e2e and not dag_test"
 
+test-matrix: $(READY)  ## run the tests on each Airflow and Python that is supported (MATRIX=3.0 picks some)
+	$(BIN)/python -m matrix $(MATRIX)
+
 bench: $(READY)  ## measure the trigger beside others, into docs/benchmark.* (BENCH=--short for a minute of it)
 	$(BIN)/python -m benchmarks $(or $(BENCH),--out docs)
 
@@ -50,6 +53,7 @@ docs: $(READY)  ## build the documentation into docs/_build
 lock: $(READY)  ## resolve the newest versions into the lock file
 	$(BIN)/uv pip compile --quiet --upgrade --no-header --no-annotate --no-emit-index-url \
 		--python-version 3.11 --group dev --output-file $(LOCK) pyproject.toml
+	$(BIN)/python -m matrix --lock
 
 clean:  ## remove what was built, the environment too
-	rm -rf $(VENV) build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .matrix build dist docs/_build .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

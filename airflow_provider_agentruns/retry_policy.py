@@ -5,7 +5,16 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.common.compat.sdk import Context, RetryDecision, RetryPolicy
+from airflow import __version__ as airflow_version
+from airflow.providers.common.compat.sdk import Context
+
+try:
+    from airflow.providers.common.compat.sdk import RetryDecision, RetryPolicy
+except ImportError as error:
+    raise ImportError(
+        f"AgentRunRetryPolicy needs Airflow 3.3 or newer, and this is {airflow_version}: leave it out, and "
+        "tasks are retried as their retries say"
+    ) from error
 
 from airflow_provider_agentruns.exceptions import (
     AgentRunCancelled,

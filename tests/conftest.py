@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -63,6 +64,21 @@ def _connect(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, suffix: str)
         value = {"conn_type": conn_type, "host": simulator.url, "password": key, "extra": extra}
         monkeypatch.setenv(f"AIRFLOW_CONN_{conn_type}_{suffix}".upper(), json.dumps(value))
     return {conn_type: f"{conn_type}_{suffix}" for conn_type in keys}
+
+
+@pytest.fixture
+def no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Airflow's supervisor, which a worker and a triggerer have, answer that it knows no connection."""
+    from airflow.sdk.execution_time import task_runner  # noqa: PLC0415 - loads Airflow, for few tests
+    from airflow.sdk.execution_time.comms import ErrorResponse  # noqa: PLC0415
+
+    answer = ErrorResponse.model_validate({"error": "CONNECTION_NOT_FOUND"})
+
+    async def asend(_: object) -> ErrorResponse:
+        return answer
+
+    supervisor = SimpleNamespace(send=lambda _: answer, asend=asend)
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import aiohttp
 from yarl import URL
 
 from airflow_provider_agentruns.client.calls import Call, Request, Response
-from airflow_provider_agentruns.client.exchange import CHUNK, Body, Failure, connection_error
+from airflow_provider_agentruns.client.exchange import CHUNK, Body, Failure, connection_error, too_large
 from airflow_provider_agentruns.client.settings import ClientSettings
 
 T = TypeVar("T")
@@ -100,6 +100,9 @@ class AsyncClient:
                         break
                 return settings.response(request, answer.status, answer.headers, body.read())
         except (aiohttp.ClientError, OSError, ValueError) as error:
+            # Some versions of aiohttp, such as 3.13.5, give up what unpacks to 32 MiB; others lack the class.
+            if type(error.__cause__).__name__ == "DecompressSizeError":
+                raise too_large(request) from None
             raise connection_error(request, settings, _failure(error)) from None
 
 

@@ -48,15 +48,19 @@ class Body:
         """
         self._data += chunk
         if len(self._data) > self._request.max_bytes:
-            raise ResponseFormatError(
-                f"cannot {self._request.operation}: "
-                f"the answer is larger than {self._request.max_bytes:,} bytes"
-            )
+            raise too_large(self._request)
         return self._enough is not None and self._enough(bytes(self._data))
 
     def read(self) -> bytes:
         """Return what has been collected."""
         return bytes(self._data)
+
+
+def too_large(request: Request) -> ResponseFormatError:
+    """Return the error for an answer that is larger than its request allows."""
+    return ResponseFormatError(
+        f"cannot {request.operation}: the answer is larger than {request.max_bytes:,} bytes"
+    )
 
 
 class Failure(Enum):

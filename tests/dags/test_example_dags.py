@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
 from airflow.models.dagrun import DagRun
-from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_provider_agentruns.simulator import Simulator
+from tests.dag_files import DagBag, DagSerialization, read_dags
 
 PREFIX = "example_agentruns_"
 
@@ -19,7 +18,7 @@ pytestmark = [pytest.mark.dag_test, pytest.mark.usefixtures("default_connections
 
 @pytest.fixture
 def dag_bag(metadata_database: None, dags_folder: Path) -> DagBag:
-    return DagBag(dags_folder / "example_dags", bundle_name="dags-folder", bundle_path=dags_folder)
+    return read_dags(dags_folder / "example_dags", dags_folder)
 
 
 def _run(dag_bag: DagBag, name: str, **conf: Any) -> tuple[dict[str, str], DagRun]:

@@ -9,6 +9,7 @@ import requests
 
 from airflow_provider_agentruns.simulator import Simulator
 from demo.standalone import StandaloneAirflow
+from tests.features import FORMS
 
 pytestmark = pytest.mark.e2e
 
@@ -52,6 +53,7 @@ def test_a_connection_of_the_form_is_used(airflow: StandaloneAirflow, simulator:
     assert airflow.xcom(START_AND_BRANCH, run_id, "answer", "return_value") == "fine"
 
 
+@FORMS.needed
 def test_the_form_is_complete(airflow: StandaloneAirflow) -> None:
     """Labels, placeholders, hidden fields and extras come from the provider info alone."""
     token = requests.get(f"{airflow.base_url}/auth/token", timeout=30).json()["access_token"]

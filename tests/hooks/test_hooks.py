@@ -72,6 +72,7 @@ def test_testing_a_connection_tells_what_to_mend(
     assert "is no JSON" in said(host=simulator.url, password=key)
 
 
+@pytest.mark.usefixtures("no_connections")
 def test_testing_a_connection_that_is_not_there_says_so() -> None:
     is_fine, message = AgentRunHook("no_such_connection").test_connection()
     assert not is_fine

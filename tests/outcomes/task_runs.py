@@ -14,13 +14,17 @@ from uuid import UUID, uuid4
 
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk import BaseOperator
-from airflow.sdk.execution_time.comms import (
-    CreateHITLDetailPayload,
-    GetHITLDetailResponse,
-    UpdateHITLDetail,
-)
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import ImportString, TypeAdapter
+
+from tests.features import HUMANS
+
+if HUMANS.is_there():
+    from airflow.sdk.execution_time.comms import (
+        CreateHITLDetailPayload,
+        GetHITLDetailResponse,
+        UpdateHITLDetail,
+    )
 
 MODES = ["inline", "deferred"]
 

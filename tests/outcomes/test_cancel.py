@@ -25,6 +25,7 @@ from airflow_provider_agentruns.triggers import AgentRunTrigger
 from airflow_provider_agentruns.vendors.base import VendorAdapter
 from airflow_provider_agentruns.vendors.registry import get_adapter
 from airflow_provider_agentruns.vendors.snorbe import SnorbeAdapter
+from airflow_provider_agentruns.waiting import cancel_if_given_up
 from tests.e2e.cancellable.cancellable_vendor import CancellableAdapter
 
 from .task_runs import MODES, TaskInstance, TaskStateStore, run_task
@@ -176,10 +177,10 @@ class KilledTaskInstance(TaskInstance):
     state: str | None = "failed"
 
     def get_task_states(self, **asked: Any) -> dict[str, Any]:
-        assert asked == {"dag_id": "d", "run_ids": ["r"], "task_ids": ["t"], "map_index": -1}
+        assert asked == {"dag_id": "d", "run_ids": ["r"], "task_ids": ["t"], "map_index": self.map_index}
         if self.state == "not known":
             raise OSError("the API server is away")
-        return {"r": {"t": self.state}}
+        return {"r": {"t" if self.map_index < 0 else f"t_{self.map_index}": self.state}}
 
 
 @pytest.mark.parametrize(
@@ -225,6 +226,17 @@ def test_a_worker_that_is_killed_cancels_the_run_of_a_task_that_was_given_up(
     run_task(operator, ti)
     [start] = simulator.starts()
     assert [cancel.run_id for cancel in simulator.cancels()] == [start.run_id] * cancels
+
+
+def test_a_mapped_task_that_is_killed_on_its_worker_asks_for_its_own_state(
+    simulator: Simulator, conn_id: str
+) -> None:
+    operator = AgentRunResultOperator(task_id="t", conn_id=conn_id, run_id="r1")
+    ti = KilledTaskInstance("t", map_index=3)
+    run_id = simulator.create_run("snorbe", scenario="never")
+    wait = operator.new_wait(RunRef(run_id=run_id))
+    cancel_if_given_up(operator.hook, ti, wait)
+    assert [cancel.run_id for cancel in simulator.cancels()] == [run_id]
 
 
 def test_a_worker_that_waits_for_nothing_cancels_nothing(simulator: Simulator, conn_id: str) -> None:

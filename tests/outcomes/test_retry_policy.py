@@ -6,14 +6,20 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import RetryAction, RetryDecision, RetryPolicy
 
 from airflow_provider_agentruns.exceptions import AgentRunRateLimited
 from airflow_provider_agentruns.operators import AgentRunOperator
-from airflow_provider_agentruns.retry_policy import AgentRunRetryPolicy
 from airflow_provider_agentruns.simulator import Simulator
+from tests.features import RETRY_POLICY
 
 from .task_runs import run_task
+
+if not RETRY_POLICY.is_there():
+    pytest.skip(RETRY_POLICY.missing, allow_module_level=True)
+
+from airflow.providers.common.compat.sdk import RetryAction, RetryDecision, RetryPolicy
+
+from airflow_provider_agentruns.retry_policy import AgentRunRetryPolicy
 
 
 def _decide(policy: RetryPolicy, conn_id: str, **kwargs: Any) -> RetryDecision:

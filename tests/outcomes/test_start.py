@@ -165,6 +165,7 @@ def test_a_start_that_cannot_have_arrived_says_that_nothing_was_started(
     assert "Nothing was started" in str(outcome.error)
 
 
+@pytest.mark.usefixtures("no_connections")
 def test_a_connection_that_is_not_there_is_named(simulator: Simulator) -> None:
     outcome = run_task(_operator("no_such_connection", message="hello"))
     assert isinstance(outcome.error, AgentRunRefused)

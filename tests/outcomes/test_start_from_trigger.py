@@ -13,6 +13,7 @@ from airflow_provider_agentruns.deadline import BACKSTOP, Deadline
 from airflow_provider_agentruns.sensors import AgentRunSensor
 from airflow_provider_agentruns.simulator import Simulator
 from airflow_provider_agentruns.triggers import AgentRunTrigger
+from tests.features import START_IN_TRIGGERER
 
 from .task_runs import TaskInstance, run_task
 
@@ -25,6 +26,7 @@ def _sensor(run_id: Any, **kwargs: Any) -> AgentRunSensor:
     )
 
 
+@START_IN_TRIGGERER.needed
 @pytest.mark.parametrize(
     "run_id", ["r1", "{{ params.run_id }}", "{{ dag_run.conf['id'] }}", "{{ params.x if run_id else 'y' }}"]
 )
@@ -57,6 +59,7 @@ def test_what_a_triggerer_cannot_render_needs_a_worker(run_id: Any) -> None:
     assert sensor.deferrable is True
 
 
+@START_IN_TRIGGERER.needed
 def test_a_tasks_output_is_pulled_by_its_map_index() -> None:
     """Without one Airflow 3.3.2 asks what a triggerer's supervisor does not understand."""
     with DAG("d", schedule=None):

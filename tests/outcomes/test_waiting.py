@@ -179,6 +179,7 @@ def test_a_trigger_says_which_runs_last_alike() -> None:
     assert trigger._label() == "a"
 
 
+@pytest.mark.usefixtures("no_connections")
 @pytest.mark.parametrize("connection", [None, "not json {"], ids=["missing", "broken"])
 def test_a_trigger_never_raises_but_tells_what_is_wrong(
     connection: str | None, monkeypatch: pytest.MonkeyPatch

@@ -17,11 +17,13 @@ from pathlib import Path
 import airflow
 import jsonschema
 import pytest
+from airflow.providers.common.compat.sdk import BaseHook
 from airflow.providers_manager import ProvidersManager
-from airflow.sdk.providers_manager_runtime import ProvidersManagerTaskRuntime
 
 import airflow_provider_agentruns
 from airflow_provider_agentruns.get_provider_info import get_provider_info
+from airflow_provider_agentruns.hooks import AgentRunHook
+from tests.features import FORMS
 
 ROOT = Path(__file__).parents[2]
 PUBLIC = {
@@ -113,13 +115,18 @@ def test_provider_info_names_modules_and_hooks_that_exist() -> None:
         assert hook.hook_name == item["hook-name"]
 
 
+@pytest.mark.parametrize("conn_type", ["flowyble", "snorbe"])
+def test_airflow_makes_the_hook_of_a_connection(conn_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_ANY", json.dumps({"conn_type": conn_type, "password": "key"}))
+    hook = BaseHook.get_hook("any")
+    assert isinstance(hook, AgentRunHook)
+    assert (hook.conn_type, hook.conn_id) == (conn_type, "any")
+
+
+@FORMS.needed
 def test_airflow_takes_the_connection_forms() -> None:
     manager = ProvidersManager()
-    hooks = ProvidersManagerTaskRuntime().hooks
     for conn_type in ("flowyble", "snorbe"):
-        hook = hooks[conn_type]
-        assert hook is not None
-        assert hook.connection_id_attribute_name == "conn_id"
         behaviour = manager.field_behaviours[conn_type]
         assert behaviour["relabeling"]["password"] == "API key"
         assert set(behaviour["hidden_fields"]) == {"login", "port", "schema", "extra"}
@@ -132,7 +139,7 @@ def test_airflow_takes_the_connection_forms() -> None:
 def _airflow(*arguments: str, **environment: str) -> str:
     done = subprocess.run(
         [Path(sys.executable).with_name("airflow"), *arguments],
-        env={**os.environ, **environment},
+        env={**os.environ, **environment, "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"},  # 3.0 logs to stdout
         capture_output=True,
         text=True,
         check=False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 
 import pytest
 
@@ -136,7 +135,7 @@ def test_only_registered_agents_exist_when_told_so() -> None:
     ("vendor", "method", "path", "status"),
     [
         ("flowyble", "GET", "/agents", 404),
-        ("flowyble", "DELETE", f"/agents/run/{uuid.uuid4()}/status", 405),
+        ("flowyble", "DELETE", "/agents/run/5e1b6f0a-3c5d-4f6e-8a7b-0c1d2e3f4a5b/status", 405),
         ("snorbe", "POST", "/agent/run/cx/cancel", 404),
         ("snorbe", "PUT", "/workspace", 405),
     ],
@@ -176,7 +175,8 @@ def test_keys_and_tokens_are_in_no_log(
     sim.add_key("flowyble", secrets[0])
     sim.add_key("snorbe", secrets[1])
     sim.add_webhook(secrets[2], secret="sign_LEAKED")
-    with caplog.at_level("DEBUG"):
+    # The test's own client writes the paths it asks for; Airflow before 3.1 prints them.
+    with caplog.at_level("DEBUG"), caplog.at_level("INFO", logger="urllib3"):
         _client(sim, "flowyble", secrets[0]).get(_PATHS["flowyble"])
         _client(sim, "flowyble", "unknown_LEAKED").get(_PATHS["flowyble"])
         _client(sim, "snorbe", secrets[1]).post("/secret", {"key": "A", "value": secrets[3]})
@@ -184,7 +184,7 @@ def test_keys_and_tokens_are_in_no_log(
         Client(sim.url + "/webhooks", {}).get(f"/{secrets[2]}")
         Client(sim.url + "/webhooks", {}).post(f"/{secrets[2]}/more", {})
     written = json.dumps([control.read("/requests"), control.read("/starts"), control.read("/runs")])
-    own_logs = [record.getMessage() for record in caplog.records if not record.name.startswith("urllib3")]
+    own_logs = [record.getMessage() for record in caplog.records]
     out, err = capfd.readouterr()
     for place in (written, repr(sim), repr(sim.requests()), str(own_logs), out, err):
         assert "LEAKED" not in place
