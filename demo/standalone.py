@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Self
 import psutil  # type: ignore[import-untyped]
 import requests
 
-from demo.airflow_api import AirflowApi, AirflowApiError, TaskInstance
+from demo.airflow_api import AirflowApi, AirflowApiError, Question, TaskInstance
 from demo.airflow_environment import LOOPBACK, airflow_environment, free_port
 from demo.launcher import DONE, GRACE
 from demo.processes import end_session, session_members
@@ -24,6 +25,7 @@ from demo.processes import end_session, session_members
 PROJECT = Path(__file__).resolve().parent.parent
 _TAIL_LINES = 15
 _PROBE_TIMEOUT = 1.0
+_SCHEDULER_NOTICES = 2.0
 
 
 class StandaloneAirflow(AirflowApi):
@@ -146,6 +148,18 @@ class StandaloneAirflow(AirflowApi):
             return []
         # Each is titled with the id.
         return [process for process in session_members(self.session_id) if task.id in _title(process)]
+
+    def wait_for_question(self, dag_id: str, run_id: str, task_id: str, *, timeout: float = 60) -> Question:
+        """Wait until a deferred task asks a human, and may be responded to.
+
+        Who responds before the scheduler has noticed that the worker which asked is gone makes Airflow 3.3.2
+        take the resumed task for failed: "state changed externally".
+        """
+        question = super().wait_for_question(dag_id, run_id, task_id, timeout=timeout)
+        [task] = [task for task in self.task_instances(dag_id, run_id) if task.task_id == task_id]
+        self.wait_until(lambda: not self.task_processes(task) or None, "the worker that asked to be gone")
+        time.sleep(_SCHEDULER_NOTICES)
+        return question
 
     def stop(self, *, keep_home: bool = False) -> None:
         """End every process, then remove a temporary home unless it is to be kept. May be called again."""

@@ -54,7 +54,9 @@ def test_a_human_has_a_draft_changed_and_approves_the_next_one(
 
     airflow.respond(REVIEW, run_id, "write", "Approve")
     airflow.wait_for_dag_run(REVIEW, run_id)
-    assert airflow.xcom(REVIEW, run_id, "publish", "return_value") == "Published: # Report\n\nSteel is dear."
+    log = airflow.task_log(REVIEW, run_id, "write")
+    published = airflow.xcom(REVIEW, run_id, "publish", "return_value")
+    assert published == "Published: # Report\n\nSteel is dear.", log
     assert _answers(simulator, agent_run_id) == [
         "snorbe.plan.confirm",
         "snorbe.run.resume",
