@@ -7,7 +7,7 @@ LOCK := requirements-dev.lock
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test test-fast bench lint format docs lock clean
+.PHONY: help setup demo test test-fast test-deploy bench lint format docs lock clean
 
 help:  ## list what make can do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -29,7 +29,10 @@ test: $(READY)  ## run all tests
 	$(PYTEST)
 
 test-fast: $(READY)  ## run the tests that need no Airflow processes and no metadata database
-	$(PYTEST) -m "not e2e and not dag_test"
+	$(PYTEST) -m "not e2e and not deploy and not dag_test"
+
+test-deploy: $(READY)  ## load and break a real deployment: PostgreSQL, Celery over Redis, two triggerers
+	$(PYTEST) tests/deployment --deployment=long --capture=no
 
 bench: $(READY)  ## measure the trigger beside others, into docs/benchmark.* (BENCH=--short for a minute of it)
 	$(BIN)/python -m benchmarks $(or $(BENCH),--out docs)
