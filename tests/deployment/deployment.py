@@ -138,13 +138,9 @@ class Deployment(StandaloneAirflow):
             if connection.raddr
         )
 
-    def blocked_loops(self) -> list[str]:
-        """List the lines in which a triggerer says that its event loop was blocked."""
-        return self.lines_that_say("async thread was blocked", "*triggerer.log")
-
-    def lines_that_say(self, words: str, pattern: str = "*.log") -> list[str]:
+    def lines_that_say(self, words: str) -> list[str]:
         """List the lines of the components' and the tasks' logs that have these words."""
-        files = [*self.log_folder.glob(pattern), *(self.home / "logs").rglob(pattern)]
+        files = [*self.log_folder.glob("*.log"), *(self.home / "logs").rglob("*.log")]
         return [
             line for file in files for line in file.read_text(errors="replace").splitlines() if words in line
         ]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from tests.deployment.blocked_loops import BlockedLoop, CoreWaits
 from tests.deployment.deployment import Deployment
 from tests.deployment.vendor_keys import VendorKey, ports
 from tests.deployment.waiting_tasks import WaitingTask, WaitingTasks, duplicate_events
@@ -14,6 +15,8 @@ from tests.deployment.waiting_tasks import WaitingTask, WaitingTasks, duplicate_
 TASKS_IN_A_DAG_RUN = 10
 _REFUSED = 429
 _SAMPLE_SECONDS = 5.0
+# The last triggers are handed to the triggerers after their tasks were deferred.
+_SETTLING_SECONDS = 15.0
 # As often as real agents fail is not known; this is often enough to be seen.
 _ENDINGS = ("succeed",) * 8 + ("fail", "cancel")
 
@@ -40,7 +43,8 @@ class LoadResult:
     refused: dict[str, int] = field(default_factory=dict)
     most_in_a_minute: dict[str, int] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
-    blocked: list[str] = field(default_factory=list)
+    blocked_at_start: list[BlockedLoop] = field(default_factory=list)
+    blocked: list[BlockedLoop] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     restarts: int = 0
@@ -77,11 +81,22 @@ class Load:
 
     def run(self) -> LoadResult:
         """Carry it out."""
+        with CoreWaits(self._airflow) as core_waits:
+            all_wait_at = self._run()
+        for blocked in core_waits.blocked_loops():
+            later = blocked.at > all_wait_at + _SETTLING_SECONDS
+            (self.result.blocked if later else self.result.blocked_at_start).append(blocked)
+        self._sum_up()
+        return self.result
+
+    def _run(self) -> float:
+        """Return when all waited, seconds since the epoch."""
         began = time.monotonic()
         for number in range(self._runs // TASKS_IN_A_DAG_RUN):
             self._tasks.start_load(self._keys[number % len(self._keys)])
         self._tasks.wait_until_all_wait(timeout=300)
         self.result.seconds_to_defer = time.monotonic() - began
+        all_wait_at = time.time()
         hold_until = time.monotonic() + self._hold_seconds
         while time.monotonic() < hold_until:
             self._look()
@@ -92,8 +107,7 @@ class Load:
         last_end = time.monotonic()
         self._tasks.wait_until_finished(list(self._tasks), timeout=480)
         self.result.seconds_to_finish = time.monotonic() - last_end
-        self._sum_up()
-        return self.result
+        return all_wait_at
 
     def _end_runs(self, began: float) -> None:
         tasks: list[WaitingTask] = list(self._tasks)
@@ -125,7 +139,6 @@ class Load:
             self.result.requests[key.conn_id] = len(statuses)
             self.result.refused[key.conn_id] = statuses.count(_REFUSED)
             self.result.most_in_a_minute[key.conn_id] = _most_in_a_minute(key)
-        self.result.blocked = self._airflow.blocked_loops()
         self.result.duplicates = duplicate_events(self._airflow, self._tasks)
         self.result.problems = self._tasks.problems()
         self.result.restarts = self._airflow.restarts().total()

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from demo.standalone import PROJECT
+from tests.deployment.blocked_loops import BlockedLoop
 from tests.deployment.faults import Fault
 from tests.deployment.load import LoadResult
 
@@ -33,7 +34,8 @@ def load_table(result: LoadResult) -> str:
         ),
         ("share of requests refused", f"{refused / requests:.1%}"),
         ("most requests taken in 60 seconds", _listed(result.most_in_a_minute.values())),
-        ("times that a triggerer's loop was blocked", str(len(result.blocked))),
+        ("a triggerer's loop was blocked while it took the triggers", _blocked(result.blocked_at_start)),
+        ("and afterwards", _blocked(result.blocked)),
         ("memory of both triggerers while all waited, MB", _range(sample.megabytes for sample in samples)),
         ("connections to the vendors while all waited", _range(sample.connections for sample in samples)),
         ("tasks that did not end as they must", str(len(result.problems))),
@@ -72,6 +74,13 @@ def _write_into(page: Path, name: str, table: str) -> None:
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _blocked(times: Sequence[BlockedLoop]) -> str:
+    if not times:
+        return "never"
+    longest, worked = max(each.seconds for each in times), max(each.worked for each in times)
+    return f"{len(times)} times, at most {longest:.1f} s, without waits for a core {max(0.0, worked):.1f} s"
 
 
 def _listed(numbers: Iterable[int]) -> str:

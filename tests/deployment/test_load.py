@@ -20,6 +20,8 @@ DOCUMENTED_LIMIT = 100
 SHARE_OF_TWO = 40
 CONNECTIONS_OF_A_KEY = 4
 TRIGGERERS = 2
+# Airflow finds a loop blocked that does not turn for so many seconds.
+LONGEST_TURN = 0.2
 
 
 def test_a_thousand_runs_wait_and_end(
@@ -42,7 +44,7 @@ def test_a_thousand_runs_wait_and_end(
     publish(load_table(result), "load")
     assert result.problems == []
     assert result.duplicates == []
-    assert result.blocked == []
+    assert [blocked for blocked in result.blocked if blocked.worked > LONGEST_TURN] == []
     assert result.most_waiting == result.runs
     assert result.restarts == 0
     assert airflow.triggers() == 0

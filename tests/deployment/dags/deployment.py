@@ -12,13 +12,12 @@ from airflow_provider_agentruns.sensors import AgentRunSensor
 
 settings: dict[str, Any] = {
     "conn_id": "{{ dag_run.conf['conn_id'] }}",
-    "retries": 2,
-    "retry_delay": timedelta(seconds=1),
     "timeout": 3600,
 }
+retries: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=1)}
 
 
-def sensors(count: int, poke_interval: float) -> None:
+def sensors(count: int, poke_interval: float, **others: Any) -> None:
     # The scheduler hands these to the triggerers, so that a thousand wait within minutes on a small machine.
     for number in range(count):
         AgentRunSensor(
@@ -27,6 +26,7 @@ def sensors(count: int, poke_interval: float) -> None:
             poke_interval=poke_interval,
             start_from_trigger=True,
             **settings,
+            **others,
         )
 
 
@@ -41,7 +41,7 @@ with DAG("deployment_load", schedule=None):
     )
 
 with DAG("deployment_faults", schedule=None):
-    sensors(8, poke_interval=10)
+    sensors(8, poke_interval=10, **retries)
     for number in range(2):
         AgentRunOperator(
             task_id=f"operator_{number}",
@@ -50,4 +50,5 @@ with DAG("deployment_faults", schedule=None):
             poll_interval=10,
             deferrable=True,
             **settings,
+            **retries,
         )
