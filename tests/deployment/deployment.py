@@ -123,6 +123,11 @@ class Deployment(StandaloneAirflow):
         """Count the triggers that Airflow's database still has."""
         return self._count("select count(*) from trigger")
 
+    def triggers_of_triggerers(self) -> list[int]:
+        """Return how many triggers each triggerer has that has some."""
+        rows = self._rows("select count(*) from trigger where triggerer_id is not null group by triggerer_id")
+        return [int(count) for (count,) in rows]
+
     def triggerer_megabytes(self) -> float:
         """Return how much memory both triggerers hold together, what they share counted once for each."""
         processes = [process for name in TRIGGERERS for process in self.component_processes(name)]

@@ -29,6 +29,7 @@ class Fault:
     :param why: which settings that is the sum of.
     :param after_recovery: puts back what recovery did without.
     :param after_ends: whether some runs end before it, not during it, so that workers have something to do.
+    :param starts: whether more tasks are started at the same time as those runs end.
     :ivar waiting: how many tasks waited when it began.
     :ivar recovered_after: seconds from its mending until each waiting run of its keys was polled again, and
         each task whose run ended meanwhile had ended as it must; None if that never came.
@@ -43,6 +44,7 @@ class Fault:
     after_recovery: Callable[[], object] = _do_nothing
     seconds: float = 0.0
     after_ends: bool = False
+    starts: bool = False
     waiting: int = field(init=False, default=0)
     recovered_after: float | None = field(init=False, default=None)
     _mended_at: float = field(init=False, default=0.0)
@@ -134,8 +136,11 @@ class Faults:
 
     def _end_some(self, faults: Sequence[Fault], keys: set[VendorKey]) -> None:
         for key in keys:
+            if any(fault.starts for fault in faults):
+                self._tasks.start_faults(key)
+            waiting = [task for task in self._tasks.waiting(key) if task.run_id]
             # Those that started their runs first, and each with its own ending; theirs would be started anew.
-            tasks = sorted(self._tasks.waiting(key), key=lambda task: not task.message)
+            tasks = sorted(waiting, key=lambda task: not task.message)
             chosen = [*tasks[:1], *tasks[-self._ends + 1 :]] if self._ends > 1 else tasks[:1]
             for number, task in enumerate(chosen):
                 task.end("succeed" if task.message else ("fail", "succeed", "cancel")[number % 3])

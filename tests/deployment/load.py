@@ -23,9 +23,8 @@ _ENDINGS = ("succeed",) * 8 + ("fail", "cancel")
 
 @dataclass
 class Sample:
-    """How the triggerers stood at a moment of the load."""
+    """How the triggerers stood at a moment in which all runs waited."""
 
-    waiting: int
     megabytes: float
     connections: int
 
@@ -42,7 +41,8 @@ class LoadResult:
     requests: dict[str, int] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
     most_in_a_minute: dict[str, int] = field(default_factory=dict)
-    samples: list[Sample] = field(default_factory=list)
+    held: list[Sample] = field(default_factory=list)
+    megabytes_in_the_end: float = 0.0
     blocked_at_start: list[BlockedLoop] = field(default_factory=list)
     blocked: list[BlockedLoop] = field(default_factory=list)
     duplicates: list[str] = field(default_factory=list)
@@ -76,7 +76,6 @@ class Load:
         self._hold_seconds = hold_seconds
         self._ends_per_minute = ends_per_minute
         self._rng = random.Random(seed)
-        self._sampled_at = 0.0
         self.result = LoadResult(runs=runs)
 
     def run(self) -> LoadResult:
@@ -97,16 +96,18 @@ class Load:
         self._tasks.wait_until_all_wait(timeout=300)
         self.result.seconds_to_defer = time.monotonic() - began
         all_wait_at = time.time()
+        time.sleep(_SETTLING_SECONDS)
         hold_until = time.monotonic() + self._hold_seconds
         while time.monotonic() < hold_until:
             self._look()
-            time.sleep(1)
+            time.sleep(_SAMPLE_SECONDS)
         began = time.monotonic()
         self._end_runs(began)
         self.result.seconds_ending = time.monotonic() - began
         last_end = time.monotonic()
         self._tasks.wait_until_finished(list(self._tasks), timeout=480)
         self.result.seconds_to_finish = time.monotonic() - last_end
+        self.result.megabytes_in_the_end = self._airflow.triggerer_megabytes()
         return all_wait_at
 
     def _end_runs(self, began: float) -> None:
@@ -114,24 +115,15 @@ class Load:
         self._rng.shuffle(tasks)
         for number, task in enumerate(tasks):
             while number / self._ends_per_minute * 60 > time.monotonic() - began:
-                self._look()
                 time.sleep(0.2)
             task.end(_ENDINGS[number % len(_ENDINGS)])
 
     def _look(self) -> None:
         self._airflow.ensure_running()
-        if time.monotonic() - self._sampled_at < _SAMPLE_SECONDS:
-            return
-        self._sampled_at = time.monotonic()
         waiting = self._airflow.states()["deferred"]
         self.result.most_waiting = max(self.result.most_waiting, waiting)
-        self.result.samples.append(
-            Sample(
-                waiting,
-                self._airflow.triggerer_megabytes(),
-                self._airflow.connections_to(ports(self._keys)),
-            )
-        )
+        megabytes = self._airflow.triggerer_megabytes()
+        self.result.held.append(Sample(megabytes, self._airflow.connections_to(ports(self._keys))))
 
     def _sum_up(self) -> None:
         for key in self._keys:

@@ -18,7 +18,6 @@ PAGE = PROJECT / "docs" / "deployment.md"
 
 def load_table(result: LoadResult) -> str:
     """Return the figures of the load, as a Markdown table."""
-    samples = [sample for sample in result.samples if sample.waiting == result.runs] or result.samples
     requests, refused = sum(result.requests.values()), sum(result.refused.values())
     rows: list[tuple[str, str]] = [
         ("runs that waited at once", str(result.most_waiting)),
@@ -36,8 +35,12 @@ def load_table(result: LoadResult) -> str:
         ("most requests taken in 60 seconds", _listed(result.most_in_a_minute.values())),
         ("a triggerer's loop was blocked while it took the triggers", _blocked(result.blocked_at_start)),
         ("and afterwards", _blocked(result.blocked)),
-        ("memory of both triggerers while all waited, MB", _range(sample.megabytes for sample in samples)),
-        ("connections to the vendors while all waited", _range(sample.connections for sample in samples)),
+        (
+            "memory of both triggerers while all waited, MB",
+            _range(sample.megabytes for sample in result.held),
+        ),
+        ("and when all had ended", f"{result.megabytes_in_the_end:.0f}"),
+        ("connections to the vendors while all waited", _range(sample.connections for sample in result.held)),
         ("tasks that did not end as they must", str(len(result.problems))),
         ("ends told twice", str(len(result.duplicates))),
     ]

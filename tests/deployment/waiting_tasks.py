@@ -23,6 +23,7 @@ class WaitingTask:
     """
     A task and the run that it waits for.
 
+    :ivar run_id: empty before it was started.
     :ivar message: what its run is started with; empty if somebody else has started it.
     :ivar ending: how the run was ended: `succeed`, `fail` or `cancel`; empty while it goes on.
     """
@@ -98,13 +99,14 @@ class WaitingTasks:
         self._airflow.wait_until(
             all_wait, lambda: f"all tasks to wait: {self._airflow.states()}", timeout=timeout
         )
-        for task in self.tasks:
-            if task.message:
-                [task.run_id] = _starts(task)
 
     def waiting(self, key: VendorKey | None = None) -> list[WaitingTask]:
-        """List those whose runs go on."""
-        return [task for task in self.tasks if not task.ending and key in (None, task.key)]
+        """List those whose runs go on, or have yet to be started."""
+        tasks = [task for task in self.tasks if not task.ending and key in (None, task.key)]
+        for task in tasks:
+            if not task.run_id:
+                task.run_id = next(iter(_starts(task)), "")
+        return tasks
 
     def unfinished(self, tasks: Sequence[WaitingTask]) -> list[str]:
         """Say of those of these tasks that have not ended as they must how they stand."""
