@@ -21,6 +21,7 @@ HEARTBEAT_TIMEOUT = 12
 # Polls of all runs that wait: each at its interval of 10 s, give or take a tenth.
 ROUND = 11
 LONGEST_PROBE_WAIT = 30
+LONGEST_BACKOFF = 60
 PAUSE_AFTER_429 = 60
 # What two busy cores take to start a component and to run some tasks is no setting.
 MACHINE = 45
@@ -183,7 +184,11 @@ def server_errors(key: VendorKey, *, seconds: float) -> Fault:
 
 def garbage(key: VendorKey, *, seconds: float) -> Fault:
     """Let the vendor answer half of its JSON."""
-    return _answers(f"a vendor answers half of its JSON for {seconds:.0f} s", key, seconds, "truncated_json")
+    fault = _answers(f"a vendor answers half of its JSON for {seconds:.0f} s", key, seconds, "truncated_json")
+    # It does answer, so the key goes on, and each run backs off by itself.
+    fault.allowed = ROUND + LONGEST_BACKOFF + MACHINE
+    fault.why = "a run's interval and its longest backoff"
+    return fault
 
 
 def hanging(key: VendorKey, *, seconds: float) -> Fault:

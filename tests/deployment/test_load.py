@@ -41,7 +41,7 @@ def test_a_thousand_runs_wait_and_end(
     ]
     airflow = deploy(keys, {})
 
-    result = Load(airflow, keys, runs=1000, hold_seconds=120, ends_per_minute=220).run()
+    result = Load(airflow, keys, runs=1000, hold_seconds=90, ends_per_minute=220).run()
 
     publish(load_table(result), "load")
     assert result.problems == []
