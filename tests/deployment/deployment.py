@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -102,7 +103,7 @@ class Deployment(StandaloneAirflow):
             if not processes:
                 raise AirflowApiError(f"{name} does not run")
         for name in names:
-            self.signal_component(name, psutil.signal.SIGKILL)
+            self.signal_component(name, signal.SIGKILL)
 
     def tasks(self) -> list[TaskRow]:
         """List all task instances."""

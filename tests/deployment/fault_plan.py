@@ -172,6 +172,7 @@ def away(key: VendorKey, *, seconds: float) -> Fault:
         break_it=key.simulator.stop,
         mend=key.simulator.start,
         seconds=seconds,
+        says="refuses connections",
         allowed=LONGEST_PROBE_WAIT + ROUND + MACHINE,
         why="the longest wait between probes, a round of polls",
     )
@@ -179,12 +180,13 @@ def away(key: VendorKey, *, seconds: float) -> Fault:
 
 def server_errors(key: VendorKey, *, seconds: float) -> Fault:
     """Let the vendor answer 500."""
-    return _answers(f"a vendor answers 500 for {seconds:.0f} s", key, seconds, "server_error")
+    return _answers(f"a vendor answers 500 for {seconds:.0f} s", key, seconds, "server_error", "HTTP 500")
 
 
 def garbage(key: VendorKey, *, seconds: float) -> Fault:
     """Let the vendor answer half of its JSON."""
-    fault = _answers(f"a vendor answers half of its JSON for {seconds:.0f} s", key, seconds, "truncated_json")
+    name = f"a vendor answers half of its JSON for {seconds:.0f} s"
+    fault = _answers(name, key, seconds, "truncated_json", "the answer is no JSON")
     # It does answer, so the key goes on, and each run backs off by itself.
     fault.allowed = ROUND + LONGEST_BACKOFF + MACHINE
     fault.why = "a run's interval and its longest backoff"
@@ -193,7 +195,8 @@ def garbage(key: VendorKey, *, seconds: float) -> Fault:
 
 def hanging(key: VendorKey, *, seconds: float) -> Fault:
     """Let the vendor take requests and answer none."""
-    fault = _answers(f"a vendor takes requests and answers none for {seconds:.0f} s", key, seconds, "hang")
+    name = f"a vendor takes requests and answers none for {seconds:.0f} s"
+    fault = _answers(name, key, seconds, "hang", "did not answer in time")
     fault.allowed += REQUEST_TIMEOUT
     fault.why = f"the request timeout, {fault.why}"
     return fault
@@ -208,6 +211,7 @@ def rate_limit(key: VendorKey, *, seconds: float) -> Fault:
         mend=key.simulator.clear_faults,
         seconds=seconds,
         # A run that was refused last waits for a pause of its own, and its poll for the key's.
+        says="rate limit reached, polls pause",
         allowed=PAUSE_AFTER_429 * 1.2 + ROUND + MACHINE,
         why="the pause after a 429, a round of polls",
     )
@@ -226,6 +230,7 @@ def no_such_name(key: VendorKey, *, seconds: float) -> Fault:
         break_it=hide,
         mend=key.resolve,
         seconds=seconds,
+        says="has no address (DNS)",
         allowed=LONGEST_PROBE_WAIT + ROUND + MACHINE,
         why="the longest wait between probes, a round of polls",
     )
@@ -242,13 +247,14 @@ def key_replaced(airflow: Deployment, key: VendorKey) -> Fault:
     )
 
 
-def _answers(name: str, key: VendorKey, seconds: float, kind: str) -> Fault:
+def _answers(name: str, key: VendorKey, seconds: float, kind: str, says: str) -> Fault:
     return Fault(
         name,
         [key],
         break_it=lambda: key.simulator.add_fault(kind),
         mend=key.simulator.clear_faults,
         seconds=seconds,
+        says=says,
         allowed=LONGEST_PROBE_WAIT + ROUND + MACHINE,
         why="the longest wait between probes, a round of polls",
     )

@@ -30,6 +30,7 @@ class Fault:
     :param after_recovery: puts back what recovery did without.
     :param after_ends: whether some runs end before it, not during it, so that workers have something to do.
     :param starts: whether more tasks are started at the same time as those runs end.
+    :param says: words that the logs of tasks must have, to show that it struck.
     :ivar waiting: how many tasks waited when it began.
     :ivar recovered_after: seconds from its mending until each waiting run of its keys was polled again, and
         each task whose run ended meanwhile had ended as it must; None if that never came.
@@ -45,6 +46,7 @@ class Fault:
     seconds: float = 0.0
     after_ends: bool = False
     starts: bool = False
+    says: str = ""
     waiting: int = field(init=False, default=0)
     recovered_after: float | None = field(init=False, default=None)
     _mended_at: float = field(init=False, default=0.0)

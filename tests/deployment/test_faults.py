@@ -64,6 +64,8 @@ def test_nothing_is_lost_when_things_break(
     assert tasks.problems(tries=MOST_TRIES) == []
     assert airflow.triggers() == 0
     assert airflow.lines_that_say("waiting broke off") == []
+    unseen = [fault.name for fault in faults.done if not airflow.lines_that_say(fault.says)]
+    assert unseen == []
     if is_long:
         assert min(fault.waiting for fault in faults.done) >= 200
     values = [value for each in [*keys, ahead] for value in each.values]
