@@ -7,7 +7,7 @@ LOCK := requirements-dev.lock
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help setup demo test test-fast test-matrix bench lint format docs lock clean
+.PHONY: help setup demo test test-fast test-deploy test-matrix bench lint format docs lock clean
 
 help:  ## list what make can do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -29,7 +29,10 @@ test: $(READY)  ## run all tests
 	$(PYTEST)
 
 test-fast: $(READY)  ## run the tests that need no Airflow processes and no metadata database
-	$(PYTEST) -m "not e2e and not dag_test"
+	$(PYTEST) -m "not e2e and not deploy and not dag_test"
+
+test-deploy: $(READY)  ## load and break a real deployment: PostgreSQL, Celery over Redis, two triggerers
+	$(PYTEST) tests/deployment --deployment=long --capture=no
 
 test-matrix: $(READY)  ## run the tests on each Airflow and Python that is supported (MATRIX=3.0 picks some)
 	$(BIN)/python -m matrix $(MATRIX)

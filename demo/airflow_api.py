@@ -244,6 +244,12 @@ class AirflowApi:
         body = {"connection_id": connection_id, "conn_type": conn_type, **fields}
         self._request("POST", "/connections", json=body)
 
+    def update_connection(self, connection_id: str, conn_type: str, **fields: str) -> None:
+        """Change fields of a connection as its form in the UI does."""
+        path = f"/connections/{quote(connection_id)}"
+        body = {"connection_id": connection_id, "conn_type": conn_type, **fields}
+        self._request("PATCH", path, json=body, params={"update_mask": list(fields)})
+
     def test_connection(self, connection_id: str, conn_type: str, **fields: str) -> tuple[bool, str]:
         """Test a connection as the button in its form does: whether it works, and what is said."""
         body = {"connection_id": connection_id, "conn_type": conn_type, **fields}

@@ -1,10 +1,11 @@
-"""Run Airflow's four components as forks of one process that imported Airflow once.
+"""Run Airflow's components as forks of one process that imported Airflow once.
 
-Started as `python -m demo.launcher LOG_FOLDER EXECUTION_PORT` by `demo.standalone`, in its own session.
+Started as `python -m demo.launcher LOG_FOLDER EXECUTION_PORT [--restart]` by `demo.standalone`, in its own
+session.
 Importing Airflow takes about five seconds of a core, and `airflow standalone` pays it five times; here it is
 paid once, and the worker processes inherit it too. Standard input is a lifeline: when it closes, because the
 parent asked for the end or because it died, the whole session ends. It also ends when a component ends
-by itself.
+by itself; with `--restart` that one is started again, as a service manager does.
 
 For tests of failures, a line on standard input asks for one. `signal COMPONENT NUMBER alone` sends a signal
 to a component's process, with `all` in place of `alone` also to its children; the end of a component that was
@@ -28,6 +29,9 @@ from demo.processes import end_session, signal_family
 
 GRACE = 2.0
 DONE = "done:"
+STARTED = "started:"
+ENDED_BY_ITSELF = "ended by itself"
+RESTART = "--restart"
 EVERY_COMPONENT_NEEDS = (
     "airflow.settings",
     "airflow.cli.cli_parser",
@@ -55,6 +59,8 @@ DATABASE_USERS = {
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer", "--skip-serve-logs"),
 }
+ON_DEMAND = {"celery-worker": ("celery", "worker", "--skip-serve-logs")}
+KINDS = DATABASE_USERS | ON_DEMAND
 
 
 def fork_airflow(name: str, arguments: tuple[str, ...], log_folder: Path) -> int:
@@ -111,10 +117,18 @@ class Components:
     def __init__(self, log_folder: Path) -> None:
         self._log_folder = log_folder
         self._names: dict[int, str] = {}
+        self._arguments: dict[str, tuple[str, ...]] = {}
 
     def start(self, name: str, arguments: tuple[str, ...]) -> None:
         """Start one, whose end will be missed."""
-        self._names[fork_airflow(name, arguments, self._log_folder)] = name
+        pid = fork_airflow(name, arguments, self._log_folder)
+        self._names[pid] = name
+        self._arguments[name] = arguments
+        print(f"{STARTED} {name} {pid}", flush=True)
+
+    def start_again(self, name: str) -> None:
+        """Start one that has ended."""
+        self.start(name, self._arguments[name])
 
     def obey(self, wish: list[str]) -> None:
         """Do what a line on standard input asks for; see the module.
@@ -122,19 +136,19 @@ class Components:
         :raises ValueError: it is not understood, or there is no such component.
         """
         match wish:
-            case ["start", name, kind] if kind in DATABASE_USERS:
-                self.start(name, DATABASE_USERS[kind])
+            case ["start", name, kind] if kind in KINDS:
+                self.start(name, KINDS[kind])
             case ["signal", name, number, ("alone" | "all") as whom] if name in self._names.values():
                 self._signal(name, signal.Signals(int(number)), with_children=whom == "all")
             case _:
                 raise ValueError(f"do not understand {' '.join(wish)!r}")
 
-    def ended_by_itself(self) -> str | None:
-        """Say which component ended without being asked to, None if there is none."""
+    def ended_by_itself(self) -> tuple[str, int] | None:
+        """Tell which component ended without being asked to, and its exit status; None if there is none."""
         with contextlib.suppress(ChildProcessError):
             pid, wait_status = os.waitpid(-1, os.WNOHANG)
-            if name := self._names.get(pid):
-                return f"{name} ended by itself, exit status {os.waitstatus_to_exitcode(wait_status)}"
+            if name := self._names.pop(pid, None):
+                return name, os.waitstatus_to_exitcode(wait_status)
         return None
 
     def _signal(self, name: str, number: signal.Signals, *, with_children: bool) -> None:
@@ -144,20 +158,27 @@ class Components:
         signal_family(pid, number, with_children=with_children)
 
 
-def watch(components: Components) -> int:
-    """Wait until the lifeline closes (0) or a component ends by itself (1)."""
+def watch(components: Components, *, restart: bool) -> int:
+    """
+    Wait until the lifeline closes (0) or a component ends by itself (1).
+
+    :param restart: start that component again instead.
+    """
     lifeline = Lifeline()
     while not lifeline.is_closed:
         for wish in lifeline.wishes(0.2):
             components.obey(wish)
             print(f"{DONE} {' '.join(wish)}", flush=True)
-        if problem := components.ended_by_itself():
-            print(problem, flush=True)
-            return 1
+        if ended := components.ended_by_itself():
+            name, exit_status = ended
+            print(f"{name} {ENDED_BY_ITSELF}, exit status {exit_status}", flush=True)
+            if not restart:
+                return 1
+            components.start_again(name)
     return 0
 
 
-def main(log_folder: Path, execution_port: str) -> int:
+def main(log_folder: Path, execution_port: str, *, restart: bool) -> int:
     """Migrate, start the components, and wait for the end."""
     for module in EVERY_COMPONENT_NEEDS:
         importlib.import_module(module)
@@ -175,14 +196,14 @@ def main(log_folder: Path, execution_port: str) -> int:
         return 1
     for name, arguments in DATABASE_USERS.items():
         components.start(name, arguments)
-    return watch(components)
+    return watch(components, restart=restart)
 
 
 if __name__ == "__main__":
     # The parent's end_session() may reach us too; the session must end in the order given below.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
-        status = main(log_folder=Path(sys.argv[1]), execution_port=sys.argv[2])
+        status = main(Path(sys.argv[1]), sys.argv[2], restart=RESTART in sys.argv[3:])
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         end_session(os.getpid(), grace=GRACE)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import types
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -19,7 +20,7 @@ import requests
 
 from demo.airflow_api import AirflowApi, AirflowApiError, Question, TaskInstance
 from demo.airflow_environment import LOOPBACK, airflow_environment, free_port
-from demo.launcher import DONE, GRACE
+from demo.launcher import DONE, ENDED_BY_ITSELF, GRACE, RESTART, STARTED
 from demo.processes import end_session, session_members
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -43,6 +44,7 @@ class StandaloneAirflow(AirflowApi):
     :param home: AIRFLOW_HOME; a temporary one, removed at the end, when it is not given.
     :param parallelism: how many tasks may run at the same time.
     :param environment: what else stands in the environment of the processes.
+    :param restart: whether a component that ends by itself is started again, as a service manager does.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class StandaloneAirflow(AirflowApi):
         home: Path | None = None,
         parallelism: int = 6,
         environment: Mapping[str, str] | None = None,
+        restart: bool = False,
     ) -> None:
         super().__init__(f"http://{LOOPBACK}:{free_port()}")
         self._execution_port = free_port()
@@ -62,6 +65,7 @@ class StandaloneAirflow(AirflowApi):
         self._connections = dict(connections or {})
         self._parallelism = parallelism
         self._environment = dict(environment or {})
+        self._restart = restart
         self._launcher: subprocess.Popen[bytes] | None = None
 
     @property
@@ -108,7 +112,10 @@ class StandaloneAirflow(AirflowApi):
         self.log_folder.mkdir(parents=True, exist_ok=True)
         with (self.log_folder / "launcher.log").open("wb") as log:
             self._launcher = subprocess.Popen(  # noqa: S603  # our own interpreter, our own module
-                [sys.executable, "-m", "demo.launcher", str(self.log_folder), str(self._execution_port)],
+                [
+                    *(sys.executable, "-m", "demo.launcher", str(self.log_folder), str(self._execution_port)),
+                    *([RESTART] if self._restart else []),
+                ],
                 cwd=PROJECT,
                 env=airflow_environment(
                     self.home,
@@ -137,10 +144,23 @@ class StandaloneAirflow(AirflowApi):
     def start_component(self, kind: str, *, name: str | None = None) -> None:
         """Start another component, or one that was killed; `wait_until_healthy` waits for it.
 
-        :param kind: `scheduler`, `triggerer` or `dag-processor`.
+        :param kind: `scheduler`, `triggerer`, `dag-processor` or `celery-worker`.
         :param name: what to call it, if there is one of its kind.
         """
         self._ask(f"start {name or kind} {kind}")
+
+    def component_processes(self, name: str) -> list[psutil.Process]:
+        """List a component's process and all its descendants; empty when it has ended."""
+        pids = [line[2] for line in self._launcher_lines() if line[:2] == [STARTED, name]]
+        try:
+            process = psutil.Process(int(pids[-1]))
+            return [process, *process.children(recursive=True)]
+        except (IndexError, psutil.NoSuchProcess):
+            return []
+
+    def restarts(self) -> Counter[str]:
+        """Count how often each component ended by itself."""
+        return Counter(line[0] for line in self._launcher_lines() if ENDED_BY_ITSELF in " ".join(line))
 
     def task_processes(self, task: TaskInstance) -> list[psutil.Process]:
         """List the processes of a task that runs on a worker: its supervisor and its own."""
@@ -207,7 +227,11 @@ class StandaloneAirflow(AirflowApi):
         self.wait_until(lambda: self._done() > already_done or None, f"the launcher to {wish}")
 
     def _done(self) -> int:
-        return (self.log_folder / "launcher.log").read_text(errors="replace").count(DONE)
+        return sum(line[:1] == [DONE] for line in self._launcher_lines())
+
+    def _launcher_lines(self) -> list[list[str]]:
+        text = (self.log_folder / "launcher.log").read_text(errors="replace")
+        return [line.split() for line in text.splitlines()]
 
     def _answers(self, url: str) -> str:
         try:

@@ -38,6 +38,13 @@ pytest.register_assert_rewrite("airflow_provider_agentruns.testing")
 from airflow_provider_agentruns.simulator import Simulator  # noqa: E402
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take how long the tests of a deployment may be."""
+    parser.addoption(
+        "--deployment", choices=("short", "long"), default="short", help="form of tests/deployment"
+    )
+
+
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
     """Run a simulator with a limit that tests do not reach, and runs that end soon."""

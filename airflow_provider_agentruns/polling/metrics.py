@@ -47,15 +47,22 @@ class PollMetrics:
         self.key = key
         self._since = now
         self._polls: Counter[PollResult] = Counter()
+        self._ends = 0
         self._lateness: list[float] = []
 
     def polled(self, result: PollResult) -> None:
         """Count a poll."""
         self._polls[result] += 1
 
-    def saw_end(self, lateness: float) -> None:
-        """Take note of how many seconds after its end, by the vendor's word, a run was seen to be over."""
-        self._lateness.append(lateness)
+    def saw_end(self, lateness: float | None) -> None:
+        """
+        Take note that a run was seen to be over.
+
+        :param lateness: seconds since its end, by the vendor's word; None if that says nothing of our polls.
+        """
+        self._ends += 1
+        if lateness is not None:
+            self._lateness.append(lateness)
 
     def report(self, now: float, *, waiting: int, budget: float, next_poll: float | None) -> Report | None:
         """
@@ -68,13 +75,13 @@ class PollMetrics:
         seconds = now - self._since
         if seconds < _PERIOD:
             return None
-        polls, lateness = self._polls, self._lateness
-        self._since, self._polls, self._lateness = now, Counter(), []
+        polls, ends, lateness = self._polls, self._ends, self._lateness
+        self._since, self._polls, self._ends, self._lateness = now, Counter(), 0, []
         late = sum(lateness) / len(lateness) if lateness else None
         line = (
             f"{self.key}: {waiting} runs waiting, {polls.total()} polls in {seconds:.0f} s "
             f"({polls[PollResult.REFUSED]} refused, {polls[PollResult.FAILED]} failed), "
-            f"{len(lateness)} ends seen"
+            f"{ends} ends seen"
             + (f", {late:.1f} s late on average" if late is not None else "")
             + (f", next poll in {max(0.0, next_poll):.1f} s" if next_poll is not None else "")
         )

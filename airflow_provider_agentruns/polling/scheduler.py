@@ -277,10 +277,10 @@ class PollScheduler:
             return self._on_error(run, APIConnectionError("the poll broke off"))
         now, wall_now = self._clock(), self._wall_clock()
         late = run.learn(answer, self._durations, now, wall_now)
-        if late is not None:
+        if answer.status.is_terminal:
             self._metrics.saw_end(late)
-        if answer.status.is_terminal and run in self._listed:
-            self._listings.saw_end(run, now)
+            if run in self._listed:
+                self._listings.saw_end(run, now)
         if run.is_hinted and answer.status in {RunStatus.QUEUED, RunStatus.RUNNING}:
             run.hint_was_false(now)
         return run.poller.on_answer(answer, wall_now)

@@ -15,6 +15,7 @@ import pytest
 from airflow_provider_agentruns.simulator import Simulator
 from demo.airflow_environment import connection
 from demo.standalone import PROJECT, StandaloneAirflow
+from tests.airflow_patience import IMPATIENCE
 from tests.e2e import fault_cases
 from tests.e2e.fault_cases import CASES, Case, Outcome, make_table
 from tests.e2e.fault_runs import FaultRun, see_through
@@ -23,16 +24,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 PAGE = PROJECT / "docs" / "faults.md"
 UPDATE_DOCS = "UPDATE_DOCS"
-# Airflow's own patience, shortened: it notices after seconds what it takes minutes to by default.
-IMPATIENCE = {
-    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "2",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "8",
-    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "12",
-    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "2",
-    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
-    "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "6",
-}
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ def test_a_minute_is_told_in_one_line_and_in_metrics_and_then_forgotten() -> Non
         metrics.polled(result)
     metrics.saw_end(2.0)
     metrics.saw_end(4.0)
+    metrics.saw_end(None)
     assert metrics.report(159.0, waiting=7, budget=80.0, next_poll=0.5) is None
     report = metrics.report(160.0, waiting=7, budget=80.0, next_poll=0.5)
     assert report
     assert report.line == (
-        "https://api key 1234: 7 runs waiting, 40 polls in 60 s (1 refused, 1 failed), 2 ends seen, "
+        "https://api key 1234: 7 runs waiting, 40 polls in 60 s (1 refused, 1 failed), 3 ends seen, "
         "3.0 s late on average, next poll in 0.5 s"
     )
     tags = {"key": "https://api key 1234"}

@@ -1,0 +1,51 @@
+"""The servers of a deployment end with whoever started them, and what is missing is named."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import psutil  # type: ignore[import-untyped]
+import pytest
+
+from demo.standalone import PROJECT
+
+pytestmark = pytest.mark.deploy
+
+START = """
+import time
+from tests.deployment.services import Postgres, Redis
+with Postgres() as postgres, Redis() as redis:
+    print(postgres._process.pid, redis._process.pid, flush=True)
+    print(postgres._directory, redis._directory, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.usefixtures("services_installed")
+def test_servers_end_with_who_started_them(number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", START],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as starter:
+        assert starter.stdout
+        servers = [psutil.Process(int(pid)) for pid in starter.stdout.readline().split()]
+        directories = starter.stdout.readline().split()
+        starter.send_signal(number)
+
+    _, alive = psutil.wait_procs(servers, timeout=20)
+
+    assert len(servers) == 2
+    assert alive == []
+    if number is signal.SIGINT:
+        assert [path for path in directories if os.path.lexists(path)] == []
+    else:
+        for path in directories:
+            shutil.rmtree(path)
