@@ -21,6 +21,7 @@ from airflow.providers_manager import ProvidersManager
 from airflow.sdk import Context
 from airflow.triggers.base import BaseTrigger
 
+from airflow_provider_agentruns import hitl
 from airflow_provider_agentruns.start_from_trigger import can_start_from_trigger
 
 
@@ -64,7 +65,7 @@ def _shows_forms() -> bool:
 
 WAITS = Feature("starts, waits deferred and on a worker", _can_wait)
 FORMS = Feature("connection form with own fields", _shows_forms)
-HUMANS = Feature("human-in-the-loop of Airflow", lambda: _can_import("airflow.sdk.execution_time.hitl"))
+HUMANS = Feature('`on_human_request="ask"`', lambda: hitl.IS_AVAILABLE)
 START_RECORD = Feature("retry goes on with the run", lambda: "task_state_store" in Context.__annotations__)
 KILLS = Feature("kill of a deferred task cancels the run", lambda: hasattr(BaseTrigger, "on_kill"))
 RETRY_POLICY = Feature("retry policy", lambda: _can_import("airflow.sdk.definitions.retry_policy"))
