@@ -27,7 +27,13 @@ from matrix.uv import PROJECT
 UPDATE_DOCS = "UPDATE_DOCS"
 FAILURES = 1  # pytest's exit status if tests failed
 # What needs Airflow's processes, or measures, has its own targets; the matrix itself is not what it tests.
-LEFT_OUT = ("tests/e2e", "tests/benchmarks", "tests/matrix", "tests/docs/test_versions.py")
+LEFT_OUT = (
+    "tests/benchmarks",
+    "tests/deployment",
+    "tests/docs/test_versions.py",
+    "tests/e2e",
+    "tests/matrix",
+)
 
 
 def main(arguments: Sequence[str]) -> int:
