@@ -262,15 +262,16 @@ class RunWaitBaseOperator(BaseOperator):
     def _step(self, context: Context, wait: RunWait, step: Callable[[HumanRequests], RunWait]) -> RunWait:
         """Do one step about what the run asks, and return the wait to go on with."""
         try:
-            return step(self.human_requests(context))
+            going_on = step(self.human_requests(context))
         except (AgentRunsError, AirflowNotFoundException) as error:
             what = f"{wait.subject}: what it asks cannot be dealt with: {error}"
             if not is_passing(error):
                 raise AgentRunRefused(what, run_id=wait.ref.run_id) from error
             self.log.warning("%s; trying again while there is time", what)
-            if time.time() >= wait.end_time:
-                self._fail(wait.event(Decision(Outcome.TIMED_OUT)), None)
-            return replace(wait, poll_from=time.time() + VENDOR_PAUSE)
+            going_on = replace(wait, poll_from=time.time() + VENDOR_PAUSE)
+        if going_on.poll_from and time.time() >= wait.end_time:
+            self._fail(wait.event(Decision(Outcome.TIMED_OUT)), None)
+        return going_on
 
     def _fail(self, event: AgentRunEvent, run: Run | None) -> NoReturn:
         """Fail as a wait did that has ended without its run."""

@@ -15,6 +15,7 @@ from pytest_mock import MockerFixture
 from airflow_provider_agentruns.exceptions import (
     AgentRunNeedsHuman,
     AgentRunRefused,
+    AgentRunTimeout,
     AgentRunUnreadable,
     SensedRunNeedsHuman,
 )
@@ -235,6 +236,19 @@ def test_a_draft_whose_acceptance_is_not_answered_is_finished_in_the_same_try(
     assert outcome.value == "Done."
     [run] = simulator.runs()
     assert run.resumes
+
+
+@modes
+def test_a_run_that_cannot_be_resumed_is_given_up_at_the_deadline(
+    mode: str, simulator: Simulator, connections: dict[str, str], mocker: MockerFixture
+) -> None:
+    mocker.patch("airflow_provider_agentruns.client.retry.backoff", return_value=0.0)
+    simulator.add_fault("server_error", operation="snorbe.run.resume", status=503)
+    operator = start("approve", "plan", mode)
+    operator.timeout = 0.5
+    outcome = run_task(operator)
+    assert isinstance(outcome.error, AgentRunTimeout)
+    assert len(outcome.deferrals) < 20
 
 
 def test_a_retry_does_not_resume_a_run_that_went_on(
