@@ -271,7 +271,12 @@ STATUSES: list[tuple[VendorAdapter, str, RunStatus]] = [
 ]
 
 
-@pytest.mark.parametrize(("adapter", "word", "status"), STATUSES, ids=ascii)
+@pytest.mark.parametrize(
+    ("adapter", "word", "status"),
+    STATUSES,
+    # An adapter's own repr would differ from one process to the next.
+    ids=[f"{adapter.conn_type}-{word!a}" for adapter, word, _ in STATUSES],
+)
 def test_a_status_counts_in_any_case_and_an_unknown_one_never_as_an_end(
     adapter: VendorAdapter, word: str, status: RunStatus, server: HostileServer, send: Send[Any]
 ) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.dag_processing.dagbag import DagBag
 from airflow.models.dagrun import DagRun
 
 from airflow_provider_agentruns.simulator import Simulator
+from tests.dag_files import DagBag, read_dags
 
 pytestmark = [pytest.mark.dag_test, pytest.mark.usefixtures("connections")]
 
@@ -22,7 +22,7 @@ TEMPLATES = "{{ 7*7 }} {{ conn.flowyble_test.password }} {% raw %} {{ var.value.
 def dag_bag(metadata_database: None, dags_folder: Path) -> DagBag:
     folder = dags_folder / "hostile"
     shutil.copytree(Path(__file__).parent / "dags", folder, dirs_exist_ok=True)
-    return DagBag(folder, bundle_name="dags-folder", bundle_path=dags_folder)
+    return read_dags(folder, dags_folder)
 
 
 def _run(dag_bag: DagBag, dag_id: str, run_id: str) -> DagRun:

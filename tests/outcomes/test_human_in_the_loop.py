@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
-from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 from pytest_mock import MockerFixture
 
-from airflow_provider_agentruns import waiting
+from airflow_provider_agentruns import hitl, waiting
 from airflow_provider_agentruns.client.models import HumanAnswer, HumanRequest, HumanRequestKind
 from airflow_provider_agentruns.exceptions import (
     AgentRunRejected,
@@ -361,7 +360,7 @@ def test_a_question_of_an_earlier_try_is_closed_and_a_response_to_it_changes_not
 ) -> None:
     run_id = simulator.create_run("snorbe", duration=0.3)
     ti = TaskInstance("t", try_number=2)
-    airflow.send(CreateHITLDetailPayload(ti_id=ti.id, options=["Approve"], subject="s", assigned_users=[]))
+    hitl.ask(ti, assigned_users=None, default=None, request_url="/")
     operator = attach("ask", run_id)
     context: Any = {"ti": ti}
     with pytest.raises(TaskDeferred) as deferred:
