@@ -79,7 +79,7 @@ class Service:
         """Start it and return when it takes connections."""
         with (self._directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*self._as_its_user(), "--pdeathsig=QUIT", *self.command()],
+                [*self._as_its_user(), f"--pdeathsig={self._crash.name}", *self.command()],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -125,7 +125,8 @@ class Postgres(Service):
     """PostgreSQL. It refuses to run as root, so root runs it as the user that its package made."""
 
     name = "postgresql"
-    # Its children end with it, nothing is written down: what was committed is in its log.
+    # Its children end with it, nothing is written down: what was committed is in its log. It handles this
+    # signal itself, also where a shell has started us in the background, with the signal ignored.
     _crash = signal.SIGQUIT
 
     @property

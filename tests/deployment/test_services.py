@@ -16,8 +16,12 @@ from demo.standalone import PROJECT
 pytestmark = pytest.mark.deploy
 
 START = """
+import signal
 import time
 from tests.deployment.services import Postgres, Redis
+signal.signal(signal.SIGINT, signal.default_int_handler)
+# What a shell starts in the background ignores this signal, and so does what is started there.
+signal.signal(signal.SIGQUIT, signal.SIG_IGN)
 with Postgres() as postgres, Redis() as redis:
     print(postgres._process.pid, redis._process.pid, flush=True)
     print(postgres._directory, redis._directory, flush=True)
