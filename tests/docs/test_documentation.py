@@ -16,7 +16,7 @@ from airflow_provider_agentruns.connections import ConnectionExtras, read_connec
 from airflow_provider_agentruns.simulator import Simulator
 from airflow_provider_agentruns.vendors.snorbe.options import StartOptions
 from tests.dag_files import read_dags
-from tests.features import RETRY_POLICY
+from tests.features import HUMANS, RETRY_POLICY
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,6 +39,9 @@ def test_there_are_examples_to_run() -> None:
     assert {page.name for page in PLAIN} == {"hooks.md", "adding_a_vendor.md", "simulator.md"}
 
 
+NEEDED = {"AgentRunRetryPolicy": RETRY_POLICY, '"ask"': HUMANS}
+
+
 @pytest.mark.dag_test
 @pytest.mark.usefixtures("metadata_database", "default_connections")
 @pytest.mark.parametrize(
@@ -48,7 +51,7 @@ def test_there_are_examples_to_run() -> None:
             page,
             block,
             id=f"{page.stem}-{number}",
-            marks=[RETRY_POLICY.needed] if "AgentRunRetryPolicy" in block else [],
+            marks=[feature.needed for word, feature in NEEDED.items() if word in block],
         )
         for number, (page, block) in enumerate(DAGS)
     ],
