@@ -80,6 +80,13 @@ def plan(simulator: Simulator) -> list[Showcase]:
             ends_with="recover",
         ),
         Showcase(
+            title="Snorbe: a plan is approved",
+            dag_id="example_agentruns_review",
+            conf={"message": "Write a report about steel prices. [sim: wait, human=plan, duration=5]"},
+            runs={"write": (SUCCEEDED,)},
+            ends_with="publish",
+        ),
+        Showcase(
             title="Flowyble: fan-out",
             dag_id="example_agentruns_fan_out",
             runs={"ask": (SUCCEEDED,) * 3},
