@@ -178,12 +178,9 @@ class AgentRunTrigger(VendorTrigger):
         )
         ti = self.task_instance
         if self._exchange.asked is None or ti is None:
-            if (
-                ti is not None
-                and ti.try_number > 1
-                and HumanPolicy.ASK in (self.human_policies or {}).values()
-            ):
-                # Of an earlier try: a response to it would resume this one.
+            may_ask = HumanPolicy.ASK in (self.human_policies or {}).values()
+            if ti is not None and ti.try_number > 1 and may_ask:
+                # What an earlier try asked: a response to it would resume this one.
                 await hitl.close(ti.id, hitl.NOBODY_WAITS)
             yield self._event(await watching)
             return
