@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from airflow_provider_agentruns.simulator import Simulator
-from demo.airflow_api import AirflowApiError, DagRun, TaskInstance
+from demo.airflow_api import AirflowApiError
 from demo.airflow_environment import connection
+from demo.airflow_resources import DagRun, TaskInstance
 from demo.progress import Progress, make_console
 from demo.report import Row, collect_rows, find_problems, make_table
 from demo.showcases import Showcase, plan

@@ -5,67 +5,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import requests
 
+from demo.airflow_resources import DagRun, Question, TaskInstance
+
 T = TypeVar("T")
 
 COMPONENTS = ("metadatabase", "scheduler", "dag_processor", "triggerer")
-FINISHED_DAG_RUN = frozenset({"success", "failed"})
 _REQUEST_TIMEOUT = 30.0
 _LOOK_AGAIN = 0.4
 
 
 class AirflowApiError(RuntimeError):
     """Airflow refused a request, or what was waited for did not happen in time."""
-
-
-@dataclass(frozen=True)
-class DagRun:
-    """One run of a DAG, as Airflow's API shows it."""
-
-    dag_id: str
-    run_id: str
-    state: str
-
-    @property
-    def is_finished(self) -> bool:
-        """Tell whether no task will run any more."""
-        return self.state in FINISHED_DAG_RUN
-
-
-@dataclass(frozen=True)
-class TaskInstance:
-    """One task of a DAG run, as Airflow's API shows it."""
-
-    task_id: str
-    map_index: int
-    state: str | None
-    try_number: int
-    duration: float | None
-    id: str = ""
-
-    @property
-    def name(self) -> str:
-        """Name the task as the UI does."""
-        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a task asks a human, as Airflow's API shows it.
-
-    :param response: the option that was chosen, None as long as nobody has responded.
-    """
-
-    task_id: str
-    subject: str
-    body: str
-    options: tuple[str, ...]
-    response: str | None
 
 
 OnProgress = Callable[[DagRun, Sequence[TaskInstance]], None]

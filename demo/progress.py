@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from demo.airflow_api import TaskInstance
+from demo.airflow_resources import TaskInstance
 
 _WIDTH_WITHOUT_TERMINAL = 150
 # The states in between last for less than a second and would only make a log of lines longer.

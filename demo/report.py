@@ -10,7 +10,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from demo.airflow_api import AirflowApi, DagRun, TaskInstance
+from demo.airflow_api import AirflowApi
+from demo.airflow_resources import DagRun, TaskInstance
 from demo.showcases import SUCCEEDED, Showcase
 
 _LONGEST_TEXT = 60

@@ -18,8 +18,9 @@ from typing import Self
 import psutil  # type: ignore[import-untyped]
 import requests
 
-from demo.airflow_api import AirflowApi, AirflowApiError, Question, TaskInstance
+from demo.airflow_api import AirflowApi, AirflowApiError
 from demo.airflow_environment import LOOPBACK, airflow_environment, free_port
+from demo.airflow_resources import Question, TaskInstance
 from demo.launcher import DONE, ENDED_BY_ITSELF, GRACE, RESTART, STARTED
 from demo.processes import end_session, session_members
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 import time
-import types
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,12 +51,7 @@ class CoreWaits:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._over.set()
         self._thread.join()
 

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import tempfile
 import time
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -55,12 +54,7 @@ class Service:
             raise
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.kill()
         shutil.rmtree(self._directory, ignore_errors=True)
 

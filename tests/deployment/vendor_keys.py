@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import types
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -58,12 +57,7 @@ class VendorKey:
         self.resolve()
         return self
 
-    def __exit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        trace: types.TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.simulator.stop()
 
     @property

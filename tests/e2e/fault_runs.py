@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import psutil  # type: ignore[import-untyped]
 
 from airflow_provider_agentruns.simulator import Simulator
-from demo.airflow_api import AirflowApiError, TaskInstance
+from demo.airflow_api import AirflowApiError
+from demo.airflow_resources import TaskInstance
 from demo.standalone import StandaloneAirflow
 from tests.e2e.fault_cases import SNORBE, Case, Outcome
 

@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from demo.airflow_api import DagRun, TaskInstance
+from demo.airflow_resources import DagRun, TaskInstance
 from demo.progress import Progress
 from demo.report import Row, find_problems, make_table
 from demo.showcases import Showcase
