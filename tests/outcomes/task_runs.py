@@ -20,9 +20,12 @@ from pydantic import ImportString, TypeAdapter
 from tests.features import HUMANS
 
 if HUMANS.is_there():
+    from airflow.sdk.exceptions import ErrorType
     from airflow.sdk.execution_time.comms import (
         CreateHITLDetailPayload,
+        ErrorResponse,
         GetHITLDetailResponse,
+        GetVariable,
         UpdateHITLDetail,
     )
 
@@ -115,6 +118,9 @@ class HumanInTheLoop:
 
     def send(self, msg: Any) -> Any:
         message = msg
+        if isinstance(message, GetVariable):
+            # There are none but those in the environment.
+            return ErrorResponse(error=ErrorType.VARIABLE_NOT_FOUND, detail={"key": message.key})
         if isinstance(message, CreateHITLDetailPayload):
             self.asked += 1
             question = self.questions.setdefault(

@@ -187,7 +187,7 @@ def test_a_run_that_goes_on_after_all_is_waited_for_again(
     simulator: Simulator, connections: dict[str, str]
 ) -> None:
     """A trigger that saw an end is not the last word: somebody may have resumed the run since."""
-    run_id = simulator.create_run("snorbe", scenario="succeed", duration=0.3, output="all done")
+    run_id = simulator.create_run("snorbe", scenario="never")
     operator = AgentRunResultOperator(
         task_id="t", conn_id=connections["snorbe"], run_id=run_id, poll_interval=0.02, deferrable=True
     )
