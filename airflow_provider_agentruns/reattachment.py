@@ -34,6 +34,7 @@ class StartRecord(BaseModel):
     :param try_number: the try that started it.
     :param max_tries: the task's bookkeeping at that time; a clear changes it, a retry does not.
     :param clear_number: how often tasks of the dag run had been cleared by then, if Airflow told.
+    :param trace: the task's place in a trace by then, if Airflow told; a clear moves it, a retry does not.
     :param asked_at: when the start was sent, seconds since the epoch.
     :param run_id: the run, None as long as the vendor's answer was not there.
     :param is_surfaced: whether the task has succeeded with the run's result.
@@ -45,6 +46,7 @@ class StartRecord(BaseModel):
     try_number: int
     max_tries: int
     clear_number: int | None = None
+    trace: str | None = None
     asked_at: float
     run_id: str | None = None
     run_kind: str | None = None
@@ -63,17 +65,25 @@ class Try(NamedTuple):
 
     :param max_tries: the last try's number but one, as Airflow counts it.
     :param clear_number: how often tasks of the dag run have been cleared, if Airflow tells.
+    :param trace: the task's place in a trace, if Airflow tells.
     """
 
     number: int
     max_tries: int
     clear_number: int | None = None
+    trace: str | None = None
 
     @classmethod
     def of(cls, context: Context) -> Try:
         """Return the try that runs now."""
         ti: Any = context["ti"]
-        return cls(ti.try_number, ti.max_tries, getattr(context.get("dag_run"), "clear_number", None))
+        carrier = getattr(ti, "context_carrier", None) or {}
+        return cls(
+            number=ti.try_number,
+            max_tries=ti.max_tries,
+            clear_number=getattr(context.get("dag_run"), "clear_number", None),
+            trace=carrier.get("traceparent"),
+        )
 
     def is_retry_of(self, record: StartRecord) -> bool:
         """
@@ -81,13 +91,21 @@ class Try(NamedTuple):
 
         A clear lets the task have as many tries as at first, counted from the last one. Where that cannot be
         seen, the number of a try beyond the last shows it, or that the task had succeeded. But a scheduler
-        that takes a worker for lost begins a try beyond the last without a clear.
+        that takes a worker for lost begins a try beyond the last without a clear. And of the running tasks
+        that are cleared together, Airflow 3.3 gives just one more tries; the others' traces show the clear.
         """
+        if self._was_moved_since(record):
+            return False
         if record.is_surfaced and self.clear_number != record.clear_number:
             return False
         same_round = self.max_tries == record.max_tries and self.number >= record.try_number
         was_not_cleared = self.clear_number is not None and self.clear_number == record.clear_number
         return same_round and (was_not_cleared or self.number <= self.max_tries + 1)
+
+    def _was_moved_since(self, record: StartRecord) -> bool:
+        """Tell whether something of the dag run was cleared, and this task got a new trace with it."""
+        then, now = (record.clear_number, record.trace), (self.clear_number, self.trace)
+        return None not in {*then, *now} and then[0] != now[0] and then[1] != now[1]
 
 
 class Earlier(StrEnum):
@@ -188,6 +206,7 @@ class StartLog:
             try_number=current.number,
             max_tries=current.max_tries,
             clear_number=current.clear_number,
+            trace=current.trace,
             asked_at=time.time(),
         )
         try:

@@ -162,9 +162,12 @@ def test_the_search_finds_what_was_planted(places: list[Place]) -> None:
 def test_the_search_finds_every_form_and_every_process() -> None:
     for form, text in forms(PLANTED).items():
         assert f"somewhere ({form})" in find(PLANTED, [("somewhere", b"before " + text + b" after")])
-    command = [sys.executable, "-c", "input()", PLANTED]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", "print(flush=True); input()", PLANTED]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
+            # A process has no command line yet while the kernel loads its program.
+            assert process.stdout
+            process.stdout.readline()
             assert find(PLANTED, command_lines([psutil.Process(process.pid)]))
         finally:
             process.kill()

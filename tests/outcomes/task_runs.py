@@ -43,6 +43,7 @@ class TaskInstance:
     map_index: int = -1
     try_number: int = 1
     max_tries: int = 0
+    context_carrier: dict[str, str] | None = None
     xcoms: dict[str, Any] = field(default_factory=dict)
     pushed: list[str] = field(default_factory=list)
 

@@ -56,7 +56,10 @@ class Task:
             deferrable=self.mode == "deferred",
             **{**self.kwargs, **changes},
         )
-        ti = TaskInstance("t", try_number=current.number, max_tries=current.max_tries)
+        carrier = {"traceparent": current.trace} if current.trace else None
+        ti = TaskInstance(
+            "t", try_number=current.number, max_tries=current.max_tries, context_carrier=carrier
+        )
         return run_task(operator, ti, self.store, clear_number=current.clear_number)
 
 
@@ -407,6 +410,24 @@ def test_a_try_beyond_the_last_goes_on_with_the_run_unless_it_was_cleared(
     """A scheduler that takes a worker for lost resets a task also when it has no retries left."""
     _die_while_waiting(task, monkeypatch, Try(1, 0, clear_number=0))
     assert task.run(Try(2, 0, clear_number=clear_number)).value
+    assert len(simulator.starts()) == starts
+
+
+@pytest.mark.parametrize(
+    ("current", "starts"),
+    [
+        pytest.param(Try(2, 2, clear_number=1, trace="b"), 2, id="it was cleared"),
+        pytest.param(Try(2, 2, clear_number=1, trace="a"), 1, id="another task was cleared"),
+        pytest.param(Try(2, 2, clear_number=1), 1, id="another task was cleared, and no trace is kept"),
+        pytest.param(Try(2, 2, clear_number=0, trace="b"), 1, id="each try has a trace of its own"),
+    ],
+)
+def test_a_clear_that_gives_no_more_tries_shows_in_the_trace(
+    current: Try, starts: int, task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow 3.3 does so with all but one of the running tasks that end together, and by executor."""
+    _die_while_waiting(task, monkeypatch, Try(1, 2, clear_number=0, trace="a"))
+    assert task.run(current).value
     assert len(simulator.starts()) == starts
 
 
