@@ -27,7 +27,7 @@ SNORBE = get_adapter("snorbe")
 # Far more polls than this are wanted, and a test does not take long.
 SCARCE = 600
 # From an end: those on their way, a poll, the listing that shows it, and those on their way by then. On
-# average: a process that had to wait for its core sends some more.
+# average: a process that had to wait for its core sends some more (test_scheduler_for_hours bounds each).
 AT_MOST_BETWEEN = 10
 
 

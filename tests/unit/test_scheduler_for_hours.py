@@ -98,6 +98,36 @@ def test_no_minute_holds_more_than_the_budget_whatever_happens(monkeypatch: Monk
     assert all(later - earlier >= 60 for earlier, later in zip(times, times[PER_MINUTE:], strict=False))
 
 
+def test_a_run_that_a_listing_shows_is_polled_next(monkeypatch: Monkey) -> None:
+    """Between a run's end and its poll are the listing that shows it and the poll that was due before."""
+    over: set[str] = set()
+
+    def listing(ids: Sequence[str], _since: float | None) -> Listing:
+        ended_ids = over.intersection(ids)
+        return Listing(dict.fromkeys(ended_ids, "ended"), frozenset(ids) - ended_ids)
+
+    vendor = SimulatedVendor(lambda run_id: (ended if run_id in over else going_on)(run_id), listing)
+    vendor.install(monkeypatch)
+
+    async def main() -> list[int]:
+        bench = Bench(vendor)
+        for run_id in _ids(100):
+            bench.watch(run_id, bulk=vendor.bulk())
+        await asyncio.sleep(2 * _round(100))
+        between: list[int] = []
+        for run_id in _ids(100)[::7]:
+            over.add(run_id)
+            at_its_end = len(vendor.sent)
+            await bench.tasks.pop(run_id)
+            between.append([operation for _, operation in vendor.sent[at_its_end:]].index(run_id))
+            # At another moment between two polls each time.
+            await asyncio.sleep(1.37)
+        await bench.close()
+        return between
+
+    assert max(simulate(main())) <= 2
+
+
 @pytest.mark.parametrize("restless", [1, 20])
 def test_runs_that_listings_always_show_as_changed_do_not_starve_the_others(
     restless: int, monkeypatch: Monkey
