@@ -36,7 +36,7 @@ class Request:
     :param operation: what it does in words, for error messages: ``get the status of run r1``.
     :param path: path below the base URL, with a query if need be, quoted already.
     :param content: the body, bytes of ``content_type``; never shown by ``repr``, it may hold a secret.
-    :param secrets: what the body holds and an answer must not show, should the vendor echo it.
+    :param secrets: what path or body hold and an answer must not show, should the vendor echo it.
     :param idempotent: whether sending it twice does no harm; only such a request is repeated when its
         fate is not known.
     :param authenticated: whether the connection's key goes with it.

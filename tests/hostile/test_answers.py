@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import asdict, is_dataclass
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +18,16 @@ from airflow_provider_agentruns.client.models import Run, RunStatus
 from airflow_provider_agentruns.testing import Send
 from airflow_provider_agentruns.vendors.base import VendorAdapter
 from tests.hostile.hostile_server import KEY, HostileServer
-from tests.hostile.vendor_calls import ALL_CALLS, FLOWYBLE, JSON_CALLS, SNORBE, SNORBE_ID, UUID, VendorCall
+from tests.hostile.vendor_calls import (
+    ALL_CALLS,
+    FLOWYBLE,
+    JSON_CALLS,
+    SNORBE,
+    SNORBE_ID,
+    UUID,
+    WEBHOOK_TOKEN,
+    VendorCall,
+)
 
 each_call = pytest.mark.parametrize("vendor_call", ALL_CALLS, ids=lambda call: call.name)
 each_json_call = pytest.mark.parametrize("vendor_call", JSON_CALLS, ids=lambda call: call.name)
@@ -360,6 +370,18 @@ def test_a_key_that_a_vendor_echoes_is_masked(
     error = outcome(server, send, vendor_call)
     assert "no such key: " in str(error)
     assert "***" in str(error)
+
+
+@pytest.mark.parametrize("form", ["{}", "/webhooks/{}"])
+def test_a_webhooks_token_that_a_vendor_echoes_is_masked(
+    form: str, server: HostileServer, send: Send[Any]
+) -> None:
+    [vendor_call] = [call for call in JSON_CALLS if call.name == "flowyble-webhook"]
+    for token in (WEBHOOK_TOKEN, quote(WEBHOOK_TOKEN, safe="")):
+        server.answers(json.dumps({"message": f"no such: {form.format(token)}"}).encode(), status=404)
+        error = outcome(server, send, vendor_call)
+        assert token not in str(error)
+        assert f"no such: {form.format('***')}" in str(error)
 
 
 @each_call

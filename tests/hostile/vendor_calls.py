@@ -81,6 +81,8 @@ def ended(adapter: VendorAdapter, run_id: str, kind: str = "agent") -> Run:
     )
 
 
+WEBHOOK_TOKEN = "hook/token_0123456789"
+
 _AGENT_RUN = RunRef(run_id=UUID)
 _TOOL_RUN = RunRef(run_id=UUID, kind="tool")
 _SNORBE_RUN = RunRef(run_id=SNORBE_ID)
@@ -99,7 +101,7 @@ JSON_CALLS = (
     VendorCall(
         "flowyble-webhook",
         FLOWYBLE,
-        lambda: FLOWYBLE.start_by_webhook("token", {}),
+        lambda: FLOWYBLE.start_by_webhook(WEBHOOK_TOKEN, {}),
         {"success": True, "runId": UUID, "type": "agent"},
     ),
     VendorCall("flowyble-status", FLOWYBLE, lambda: FLOWYBLE.status(_AGENT_RUN), _STATUS, UUID),

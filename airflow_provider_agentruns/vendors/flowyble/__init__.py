@@ -138,6 +138,7 @@ class FlowybleAdapter(VendorAdapter):
             path=f"/webhooks/{path_segment(token)}",
             headers=headers,
             content=content,
+            secrets=tuple(filter(None, (token, secret))),
             idempotent=False,
             authenticated=False,
         )
