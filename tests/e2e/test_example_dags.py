@@ -14,7 +14,58 @@ START_AND_BRANCH = "example_agentruns_start_and_branch"
 FAN_OUT = "example_agentruns_fan_out"
 TWO_VENDORS = "example_agentruns_two_vendors"
 
-vendors = pytest.mark.parametrize("vendor", ["flowyble", "snorbe"])
+VENDORS = ("flowyble", "snorbe")
+QUESTIONS = [
+    f'What is {number}? [sim: succeed, duration=1, output="It is {number}."]' for number in (1, 2, 3)
+]
+
+vendors = pytest.mark.parametrize("vendor", VENDORS)
+
+
+@pytest.fixture(scope="module")
+def awaited(airflow: StandaloneAirflow) -> dict[str, str]:
+    """Return the DAG runs, by vendor, that start a run and wait until a test lets it end."""
+    return {
+        vendor: airflow.trigger_dag(START_AND_BRANCH, start_conf(vendor, "Wait for me [sim: never]"))
+        for vendor in VENDORS
+    }
+
+
+@pytest.fixture(scope="module")
+def somebody_elses(simulator: Simulator) -> dict[str, str]:
+    """Return runs, by vendor, that no DAG has started and a test lets end."""
+    return {vendor: simulator.create_run(vendor, scenario="never") for vendor in VENDORS}
+
+
+@pytest.fixture(scope="module")
+def chained(airflow: StandaloneAirflow, somebody_elses: dict[str, str]) -> dict[str, str]:
+    return {
+        vendor: airflow.trigger_dag(WAIT_AND_CHAIN, {"conn_id": f"{vendor}_default", "run_id": agent_run_id})
+        for vendor, agent_run_id in somebody_elses.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def failed(airflow: StandaloneAirflow) -> dict[str, str]:
+    message = 'Pay them all [sim: fail, duration=1, error="The bank is closed"]'
+    return {vendor: airflow.trigger_dag(START_AND_BRANCH, start_conf(vendor, message)) for vendor in VENDORS}
+
+
+@pytest.fixture(scope="module")
+def fanned_out(airflow: StandaloneAirflow) -> str:
+    return airflow.trigger_dag(FAN_OUT, {"questions": QUESTIONS})
+
+
+@pytest.fixture(scope="module")
+def fed(airflow: StandaloneAirflow) -> str:
+    return airflow.trigger_dag(TWO_VENDORS, {"topic": 'Owls [sim: succeed, duration=1, output="Owls hoot."]'})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def all_dags_at_once(
+    awaited: dict[str, str], chained: dict[str, str], failed: dict[str, str], fanned_out: str, fed: str
+) -> None:
+    """Start every DAG before the first test waits for one."""
 
 
 def start_conf(vendor: str, message: str) -> dict[str, object]:
@@ -41,10 +92,9 @@ def finished_states(airflow: StandaloneAirflow, dag_id: str, run_id: str) -> dic
 
 @vendors
 def test_started_run_is_awaited_in_the_triggerer(
-    airflow: StandaloneAirflow, simulator: Simulator, vendor: str
+    airflow: StandaloneAirflow, simulator: Simulator, vendor: str, awaited: dict[str, str]
 ) -> None:
-    run_id = airflow.trigger_dag(START_AND_BRANCH, start_conf(vendor, "Wait for me [sim: never]"))
-
+    run_id = awaited[vendor]
     airflow.wait_for_task(START_AND_BRANCH, run_id, "answer", state="deferred")
     agent_run_id = airflow.xcom(START_AND_BRANCH, run_id, "answer", "run_id")
     assert simulator.run(agent_run_id).ended_at is None
@@ -66,12 +116,13 @@ def test_started_run_is_awaited_in_the_triggerer(
 
 @vendors
 def test_sensor_defers_until_somebody_elses_run_has_ended(
-    airflow: StandaloneAirflow, simulator: Simulator, vendor: str
+    airflow: StandaloneAirflow,
+    simulator: Simulator,
+    vendor: str,
+    somebody_elses: dict[str, str],
+    chained: dict[str, str],
 ) -> None:
-    agent_run_id = simulator.create_run(vendor, scenario="never")
-    conf = {"conn_id": f"{vendor}_default", "run_id": agent_run_id}
-    run_id = airflow.trigger_dag(WAIT_AND_CHAIN, conf)
-
+    agent_run_id, run_id = somebody_elses[vendor], chained[vendor]
     airflow.wait_for_task(WAIT_AND_CHAIN, run_id, "wait", state="deferred")
     wait_for_polls(airflow, simulator, agent_run_id, 1)
     simulator.finish_run(agent_run_id, output="Found it.")
@@ -85,11 +136,9 @@ def test_sensor_defers_until_somebody_elses_run_has_ended(
 
 @vendors
 def test_failed_run_takes_the_other_branch(
-    airflow: StandaloneAirflow, simulator: Simulator, vendor: str
+    airflow: StandaloneAirflow, simulator: Simulator, vendor: str, failed: dict[str, str]
 ) -> None:
-    message = 'Pay them all [sim: fail, duration=1, error="The bank is closed"]'
-    run_id = airflow.trigger_dag(START_AND_BRANCH, start_conf(vendor, message))
-
+    run_id = failed[vendor]
     states = finished_states(airflow, START_AND_BRANCH, run_id)
 
     assert states == {"answer": "success", "choose": "success", "publish": "skipped", "recover": "success"}
@@ -100,12 +149,8 @@ def test_failed_run_takes_the_other_branch(
     assert simulator.run(agent_run["run_id"]).phase == "ended"
 
 
-def test_fan_out_gathers_every_output_in_order(airflow: StandaloneAirflow) -> None:
-    questions = [
-        f'What is {number}? [sim: succeed, duration=1, output="It is {number}."]' for number in (1, 2, 3)
-    ]
-    run_id = airflow.trigger_dag(FAN_OUT, {"questions": questions})
-
+def test_fan_out_gathers_every_output_in_order(airflow: StandaloneAirflow, fanned_out: str) -> None:
+    run_id = fanned_out
     airflow.wait_for_dag_run(FAN_OUT, run_id)
 
     gathered = airflow.xcom(FAN_OUT, run_id, "gather", "return_value")
@@ -121,11 +166,10 @@ def test_fan_out_gathers_every_output_in_order(airflow: StandaloneAirflow) -> No
         assert not [other for other in agent_run_ids if other != agent_run_id and other in log]
 
 
-def test_output_of_one_vendor_feeds_the_other(airflow: StandaloneAirflow, simulator: Simulator) -> None:
-    run_id = airflow.trigger_dag(
-        TWO_VENDORS, {"topic": 'Owls [sim: succeed, duration=1, output="Owls hoot."]'}
-    )
-
+def test_output_of_one_vendor_feeds_the_other(
+    airflow: StandaloneAirflow, simulator: Simulator, fed: str
+) -> None:
+    run_id = fed
     states = finished_states(airflow, TWO_VENDORS, run_id)
 
     assert set(states.values()) == {"success"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import requests
 
@@ -12,6 +14,12 @@ pytestmark = pytest.mark.e2e
 
 REVIEW = "example_agentruns_review"
 MESSAGE = 'Compare suppliers. [sim: wait, human=plan+report, duration=2, output="# Report\n\nSteel is dear."]'
+
+
+@pytest.fixture(scope="module")
+def reviews(airflow: StandaloneAirflow) -> Iterator[str]:
+    """Start the DAG runs of all tests at once, one for each to take."""
+    return iter([airflow.trigger_dag(REVIEW, {"message": MESSAGE}) for _ in range(3)])
 
 
 def _answers(simulator: Simulator, agent_run_id: str) -> list[str]:
@@ -32,9 +40,9 @@ def _accept_at_the_vendor(simulator: Simulator, agent_run_id: str) -> None:
 
 
 def test_a_human_has_a_draft_changed_and_approves_the_next_one(
-    airflow: StandaloneAirflow, simulator: Simulator
+    airflow: StandaloneAirflow, simulator: Simulator, reviews: Iterator[str]
 ) -> None:
-    run_id = airflow.trigger_dag(REVIEW, {"message": MESSAGE})
+    run_id = next(reviews)
     first = airflow.wait_for_question(REVIEW, run_id, "write")
     agent_run_id = airflow.xcom(REVIEW, run_id, "write", "run_id")
     assert first.options == ("Approve", "Answer", "Reject")
@@ -69,9 +77,9 @@ def test_a_human_has_a_draft_changed_and_approves_the_next_one(
 
 
 def test_an_answer_at_the_vendor_closes_the_question(
-    airflow: StandaloneAirflow, simulator: Simulator
+    airflow: StandaloneAirflow, simulator: Simulator, reviews: Iterator[str]
 ) -> None:
-    run_id = airflow.trigger_dag(REVIEW, {"message": MESSAGE})
+    run_id = next(reviews)
     airflow.wait_for_question(REVIEW, run_id, "write")
     agent_run_id = airflow.xcom(REVIEW, run_id, "write", "run_id")
     _accept_at_the_vendor(simulator, agent_run_id)
@@ -81,8 +89,10 @@ def test_an_answer_at_the_vendor_closes_the_question(
     assert "Steel is dear." in airflow.xcom(REVIEW, run_id, "publish", "return_value")
 
 
-def test_a_rejection_fails_the_task_without_a_retry(airflow: StandaloneAirflow, simulator: Simulator) -> None:
-    run_id = airflow.trigger_dag(REVIEW, {"message": MESSAGE})
+def test_a_rejection_fails_the_task_without_a_retry(
+    airflow: StandaloneAirflow, reviews: Iterator[str]
+) -> None:
+    run_id = next(reviews)
     airflow.wait_for_question(REVIEW, run_id, "write")
     airflow.respond(REVIEW, run_id, "write", "Reject")
     airflow.wait_for_dag_run(REVIEW, run_id)

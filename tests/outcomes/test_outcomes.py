@@ -109,7 +109,7 @@ TABLE = [
     ),
     Row("run id refused by the vendor", _fault("html", status=400), AgentRunRefused, AgentRunRefused, "400"),
     Row("429 with Retry-After", _fault("rate_limit", retry_after=0.1, times=1)),
-    Row("429 with a date", _fault("rate_limit", retry_after=0, retry_after_as="date")),
+    Row("429 with a date", _fault("rate_limit", retry_after=0, retry_after_as="date", times=1)),
     Row("500", _fault("server_error", status=500)),
     Row("503", _fault("server_error", status=503)),
     Row("HTML page of a proxy", _fault("html", status=502)),
