@@ -31,7 +31,8 @@ from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.human_settings import HumanSettings
 from airflow_provider_agentruns.polling.human_watch import HumanPolicy, next_request
 from airflow_provider_agentruns.secret_references import parse_references, resolve
-from airflow_provider_agentruns.waiting import RunWait, push
+from airflow_provider_agentruns.waiting import RunWait
+from airflow_provider_agentruns.xcom import push
 
 # What was answered may still be shown as asked for so many seconds, a draft that is revised for longer.
 _STATUS_LAG = 30.0

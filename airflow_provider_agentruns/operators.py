@@ -16,7 +16,8 @@ from airflow_provider_agentruns.reattachment import OnEarlierRun, StartLog, Try
 from airflow_provider_agentruns.result_operator import RunResultBaseOperator
 from airflow_provider_agentruns.starting import YOUNG, OnEarlier, RunStarter
 from airflow_provider_agentruns.triggers import AgentRunEvent
-from airflow_provider_agentruns.waiting import DEFAULT_DEFERRABLE, DEFAULT_INTERVAL, RUN_ID_KEY, RunWait, push
+from airflow_provider_agentruns.waiting import DEFAULT_DEFERRABLE, DEFAULT_INTERVAL, RunWait
+from airflow_provider_agentruns.xcom import RUN_ID_KEY, push
 
 __all__ = ["AgentRunOperator", "AgentRunResultOperator"]
 

@@ -23,7 +23,8 @@ from airflow_provider_agentruns.polling.outcome import Outcome
 from airflow_provider_agentruns.polling.poller import Decision
 from airflow_provider_agentruns.triggers import AgentRunEvent
 from airflow_provider_agentruns.wait_operator import RunWaitBaseOperator
-from airflow_provider_agentruns.waiting import ERROR_KEY, RUN_KEY, RunWait, cancel, push
+from airflow_provider_agentruns.waiting import RunWait, cancel
+from airflow_provider_agentruns.xcom import ERROR_KEY, RUN_KEY, push
 
 
 class RunResultBaseOperator(RunWaitBaseOperator):

@@ -31,12 +31,11 @@ from airflow_provider_agentruns.vendors.base import VendorAdapter
 from airflow_provider_agentruns.waiting import (
     DEFAULT_DEFERRABLE,
     DEFAULT_INTERVAL,
-    RUNS_KEY,
     first_poll_at,
-    push,
     read_event,
     seconds,
 )
+from airflow_provider_agentruns.xcom import RUNS_KEY, push
 
 _MOST_RUNS = 10_000
 _MOST_NAMED = 20

@@ -36,14 +36,13 @@ from airflow_provider_agentruns.triggers import AgentRunEvent
 from airflow_provider_agentruns.waiting import (
     DEFAULT_DEFERRABLE,
     DEFAULT_INTERVAL,
-    RUN_ID_KEY,
     RunWait,
     ended_by_airflow,
     look_again,
-    push,
     read_event,
     seconds,
 )
+from airflow_provider_agentruns.xcom import RUN_ID_KEY, push
 
 __all__ = ["AgentRunSensor", "AgentRunsSensor"]
 
@@ -164,9 +163,16 @@ class AgentRunSensor(BaseSensorOperator):
         # After a 429 or failures the vendor is left alone for longer, but not past the deadline.
         return max(interval, min(self._pause, self.timeout - run_duration()))
 
-    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> None:
-        """Take the wait back from the triggerer; fail as the run did."""
-        ended = read_event(event, AgentRunEvent)
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None, wait: dict[str, Any] | None = None
+    ) -> None:
+        """
+        Take the wait back from the triggerer; fail as the run did.
+
+        :param wait: what was waited for, None if the scheduler has handed the task to the triggerer.
+        """
+        resumed = self._resumed(wait) if wait else None
+        ended = resumed.taken_back(self, event) if resumed else read_event(event, AgentRunEvent)
         if self._needs_no_worker:
             push(context, RUN_ID_KEY, ended.run_id)
         if ended.outcome is Outcome.ASKS:
@@ -188,6 +194,11 @@ class AgentRunSensor(BaseSensorOperator):
                 self.conn_id,
             )
         return super().resume_execution(next_method, next_kwargs, context)
+
+    def _resumed(self, carried: dict[str, Any]) -> RunWait:
+        """Return a wait that was handed over to the triggerer."""
+        ref = RunRef(run_id=carried["run_id"], kind=carried["run_kind"])
+        return replace(self._wait(ref), since=carried["since"], end_time=carried["end_time"])
 
     def _wait(self, ref: RunRef) -> RunWait:
         now = time.time()

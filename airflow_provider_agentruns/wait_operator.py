@@ -30,7 +30,6 @@ from airflow_provider_agentruns.polling.outcome import Outcome
 from airflow_provider_agentruns.polling.poller import Decision
 from airflow_provider_agentruns.triggers import AgentRunEvent
 from airflow_provider_agentruns.waiting import (
-    RUN_ID_KEY,
     RunWait,
     cancel,
     cancel_if_given_up,
@@ -40,6 +39,7 @@ from airflow_provider_agentruns.waiting import (
     seconds,
     timed_out_in_airflow,
 )
+from airflow_provider_agentruns.xcom import RUN_ID_KEY
 
 if TYPE_CHECKING:
     # Airflow 3.0 has neither.
@@ -134,14 +134,15 @@ class RunWaitBaseOperator(BaseOperator):
         Take the wait back from the triggerer, or from a human who responded in Airflow, and go on.
 
         :param event: how the wait ended, or what the human chose.
-        :param wait: what to go on with, where a human has a part in it.
+        :param wait: what to go on with.
         """
         resumed = self._resumed(wait) if wait else None
         if resumed and (response := hitl.HumanResponse.of(event)):
             return self.wait_for_result(
                 context, self._step(context, resumed, lambda human: human.on_response(resumed, response))
             )
-        ended, run = look_again(read_event(event, AgentRunEvent), self.hook)
+        told = resumed.taken_back(self, event) if resumed else read_event(event, AgentRunEvent)
+        ended, run = look_again(told, self.hook)
         return self._conclude(context, ended, run, resumed or self.wait_after(ended))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -239,9 +240,9 @@ class RunWaitBaseOperator(BaseOperator):
 
     def _resumed(self, carried: dict[str, Any]) -> RunWait:
         """Return a wait that was handed over to the triggerer."""
-        ref = self.hook.ref(carried["run_id"], carried["run_kind"])
+        ref = RunRef(run_id=carried["run_id"], kind=carried["run_kind"])
         return replace(
-            self.new_wait(ref, agent_id=carried["agent_id"]),
+            self.new_wait(ref, agent_id=carried["agent_id"], not_found_until=carried["not_found_until"]),
             since=carried["since"],
             end_time=carried["end_time"],
             exchange=HumanExchange.model_validate(carried["exchange"]),

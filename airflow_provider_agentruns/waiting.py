@@ -14,7 +14,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowNotFoundException,
     AirflowTaskTimeout,
     BaseOperator,
-    Context,
     conf,
 )
 from pydantic import BaseModel
@@ -37,10 +36,6 @@ from airflow_provider_agentruns.triggers import AgentRunEvent, AgentRunTrigger
 
 DEFAULT_INTERVAL = 5.0
 DEFAULT_DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
-RUN_ID_KEY = "run_id"
-RUN_KEY = "agent_run"
-RUNS_KEY = "agent_runs"
-ERROR_KEY = "error_message"
 
 _SUPERVISOR_NOTICES_EXIT: float = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
 _LONGEST_DURATION = 10 * 365 * 24 * 3600.0
@@ -149,21 +144,16 @@ class RunWait:
             end_time=self.end_time,
         )
 
-    @property
-    def _needs_carrying(self) -> bool:
-        # A question of an earlier try may still be open, and be responded to.
-        may_be_asked = self.policies is not None and self.policies.asks_in_airflow
-        return may_be_asked or self.exchange != HumanExchange()
-
     def carried(self) -> dict[str, Any]:
-        """Return what a response in Airflow resumes the task with: it does not tell which run it is about."""
+        """Return what the task is resumed with: a human's response in Airflow tells of no run."""
         return {
             "run_id": self.ref.run_id,
             "run_kind": self.ref.kind,
             "agent_id": self.agent_id,
             "since": self.since,
             "end_time": self.end_time,
-            "exchange": self.exchange.model_dump(mode="json"),
+            "not_found_until": self.not_found_until,
+            "exchange": self.exchange.model_dump(mode="json", exclude_defaults=True),
         }
 
     def defer(self, operator: BaseOperator) -> NoReturn:
@@ -190,9 +180,25 @@ class RunWait:
                 exchange=self.exchange.model_dump(mode="json") if self.policies else None,
             ),
             method_name="execute_complete",
-            kwargs={"wait": self.carried()} if self._needs_carrying else None,
+            kwargs={"wait": self.carried()},
             timeout=backstop(self.end_time),
         )
+
+    def taken_back(self, operator: BaseOperator, event: dict[str, Any] | None) -> AgentRunEvent:
+        """
+        Return how the wait ended in the triggerer.
+
+        On SQLite, Airflow gives the id of a trigger that was removed, and may still fire, to the next one.
+        An event that comes to this task so is no reason to end its wait.
+
+        :raises TaskDeferred: the event tells of another run.
+        :raises AirflowException: it is none of ours.
+        """
+        ended = read_event(event, AgentRunEvent)
+        if ended.run_id != self.ref.run_id:
+            log.warning("%s: Airflow brought an event of run %s; waiting on", self.subject, ended.run_id)
+            self.defer(operator)
+        return ended
 
 
 def read_event(event: dict[str, Any] | None, model: type[EventT]) -> EventT:
@@ -283,8 +289,3 @@ def ended_by_airflow(next_method: str) -> bool:
 def timed_out_in_airflow(next_kwargs: dict[str, Any] | None) -> bool:
     """Tell whether a task is resumed to fail because its time was over, not because its trigger broke."""
     return (next_kwargs or {}).get("error") == _AIRFLOW_TIMED_OUT
-
-
-def push(context: Context, key: str, value: Any) -> None:
-    """Push an XCom of the running task."""
-    context["ti"].xcom_push(key=key, value=value)

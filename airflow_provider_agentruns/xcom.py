@@ -1,10 +1,22 @@
-"""What Airflow's XComs can hold of a vendor's output."""
+"""What the tasks say in XComs, and what these can hold of a vendor's output."""
 
 from __future__ import annotations
 
 import json
+import logging
+import time
+from typing import Any
 
+from airflow.providers.common.compat.sdk import Context
+from airflow.sdk.exceptions import AirflowRuntimeError
 from pydantic import JsonValue
+
+from airflow_provider_agentruns.client.text import one_line
+
+RUN_ID_KEY = "run_id"
+RUN_KEY = "agent_run"
+RUNS_KEY = "agent_runs"
+ERROR_KEY = "error_message"
 
 # A dict with these Airflow refuses to store, or makes an object of the class that it names when it is pulled.
 _RESERVED = frozenset({"__classname__", "__id__", "__type"})
@@ -12,6 +24,30 @@ _RESERVED = frozenset({"__classname__", "__id__", "__type"})
 _INTEGERS = range(-(2**63), 2**64)
 # Airflow takes about 250.
 _DEEPEST = 200
+# Seconds between attempts to push. To fail costs a try, when the run has been paid for.
+_PAUSES = (0.5, 2.0)
+
+log = logging.getLogger(__name__)
+
+
+def push(context: Context, key: str, value: Any) -> None:
+    """
+    Push an XCom of the running task, once more if Airflow does not take it at first.
+
+    It may not because its database is busy, or because a process of an earlier try, which is on its way out,
+    has pushed the same at the same moment.
+
+    :raises AirflowRuntimeError: it does not take it in the end.
+    """
+    for pause in _PAUSES:
+        try:
+            context["ti"].xcom_push(key=key, value=value)
+        except AirflowRuntimeError as error:
+            log.warning("Airflow did not take the XCom %r (%s); trying again", key, one_line(str(error), 300))
+            time.sleep(pause)
+        else:
+            return
+    context["ti"].xcom_push(key=key, value=value)
 
 
 def xcom_value(output: JsonValue) -> JsonValue:

@@ -45,6 +45,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.fixture(scope="session")
+def is_long(request: pytest.FixtureRequest) -> bool:
+    """Tell whether the long form of the tests of a deployment is asked for."""
+    return bool(request.config.getoption("--deployment") == "long")
+
+
+@pytest.fixture(scope="session")
+def services_installed(is_long: bool) -> None:
+    """Install PostgreSQL and Redis if they are missing; where that cannot be, the short form is skipped."""
+    from tests.debian_packages import ProgramsMissingError, ensure_installed  # noqa: PLC0415 - for few tests
+    from tests.deployment.services import PACKAGES, find_program  # noqa: PLC0415
+
+    try:
+        ensure_installed(PACKAGES, find_program)
+    except ProgramsMissingError as error:
+        if is_long:
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+
+
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
     """Run a simulator with a limit that tests do not reach, and runs that end soon."""

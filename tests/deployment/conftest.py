@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.debian_packages import ProgramsMissingError, ensure_installed
 from tests.deployment.deployment import Deployment
-from tests.deployment.services import PACKAGES, Postgres, Redis, find_program
+from tests.deployment.services import Postgres, Redis
 from tests.deployment.vendor_keys import VendorKey
 
 
@@ -25,21 +24,6 @@ def stack() -> Iterator[ExitStack]:
     """Return what ends the vendors with the test."""
     with ExitStack() as stack:
         yield stack
-
-
-@pytest.fixture(scope="session")
-def is_long(request: pytest.FixtureRequest) -> bool:
-    return bool(request.config.getoption("--deployment") == "long")
-
-
-@pytest.fixture(scope="session")
-def services_installed(is_long: bool) -> None:
-    try:
-        ensure_installed(PACKAGES, find_program)
-    except ProgramsMissingError as error:
-        if is_long:
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
 
 
 @pytest.fixture

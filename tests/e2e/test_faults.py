@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import re
 import signal
-import sqlite3
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from airflow_provider_agentruns.simulator import Simulator
 from demo.airflow_environment import connection
 from demo.standalone import PROJECT, StandaloneAirflow
 from tests.airflow_patience import IMPATIENCE
+from tests.deployment.services import Postgres
 from tests.e2e import fault_cases
 from tests.e2e.fault_cases import CASES, Case, Outcome, make_table
 from tests.e2e.fault_runs import FaultRun, see_through
@@ -33,7 +34,16 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture(scope="module")
-def airflow(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirflow]:
+def database(services_installed: None) -> Iterator[Postgres]:
+    """Run PostgreSQL: SQLite gives a trigger the id of one that was removed and may still fire."""
+    with Postgres() as postgres:
+        yield postgres
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    simulator: Simulator, database: Postgres, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StandaloneAirflow]:
     keys = {
         "cancellable": simulator.flowyble_key,
         "flowyble": simulator.flowyble_key,
@@ -53,7 +63,11 @@ def airflow(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> I
         connections=connections,
         home=tmp_path_factory.mktemp("airflow"),
         parallelism=20,
-        environment={"PYTHONPATH": str(here / "cancellable"), **IMPATIENCE},
+        environment={
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.url,
+            "PYTHONPATH": str(here / "cancellable"),
+            **IMPATIENCE,
+        },
     ) as airflow:
         airflow.wait_until_healthy()
         airflow.wait_for_dags(sorted({f"e2e_faults_{case.dag}" for case in CASES}))
@@ -62,7 +76,7 @@ def airflow(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module")
 def runs(
-    request: pytest.FixtureRequest, airflow: StandaloneAirflow, simulator: Simulator
+    request: pytest.FixtureRequest, airflow: StandaloneAirflow, database: Postgres, simulator: Simulator
 ) -> dict[Case, FaultRun]:
     """Run the cases that are to be tested, those that the same fault breaks at the same time."""
     wanted = [case for case in CASES if _is_wanted(case, request.session)]
@@ -75,8 +89,8 @@ def runs(
 
     def stop_triggerer() -> None:
         airflow.signal_component("triggerer", signal.SIGSTOP)
-        while _is_locked(airflow.home / "airflow.db"):
-            # SQLite knows no row locks: one that stands still in a transaction would stop all others.
+        while _is_in_transaction(database):
+            # One that stands still in a transaction may hold what the others need.
             airflow.signal_component("triggerer", signal.SIGCONT)
             airflow.signal_component("triggerer", signal.SIGSTOP)
         airflow.start_component("triggerer", name="second-triggerer")
@@ -121,14 +135,16 @@ def outcomes(runs: dict[Case, FaultRun]) -> dict[Case, Outcome]:
     return {case: run.outcome() for case, run in runs.items()}
 
 
-def _is_locked(database: Path) -> bool:
-    with closing(sqlite3.connect(database, timeout=3)) as connection:
-        try:
-            connection.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError:
-            return True
-        connection.rollback()
-        return False
+def _is_in_transaction(database: Postgres) -> bool:
+    """Tell whether somebody's transaction has been open for longer than one that goes on would be."""
+    open_for_long = "select count(*) from pg_stat_activity where now() - xact_start > interval '0.5 seconds'"
+    time.sleep(1)
+    engine = create_engine(database.url)
+    try:
+        with engine.connect() as connection:
+            return bool(connection.execute(text(open_for_long)).scalar())
+    finally:
+        engine.dispose()
 
 
 def _is_wanted(case: Case, session: pytest.Session) -> bool:

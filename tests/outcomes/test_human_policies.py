@@ -394,5 +394,6 @@ def test_a_wait_without_policies_carries_nothing_of_them(
     outcome = run_task(attach("wait", simulator.create_run("snorbe", duration=0.05)))
     assert outcome.error is None
     [deferral] = outcome.deferrals
-    assert deferral.kwargs is None
+    assert deferral.kwargs is not None
+    assert deferral.kwargs["wait"]["exchange"] == {}
     assert deferral.trigger.serialize()[1]["human_policies"] is None

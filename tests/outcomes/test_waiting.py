@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from airflow.exceptions import AirflowRescheduleException
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, TaskDeferred
+from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.sdk.execution_time.comms import ErrorResponse
 from pytest_mock import MockerFixture
 
 from airflow_provider_agentruns.connection_cache import ConnectionCache
@@ -22,7 +24,7 @@ from airflow_provider_agentruns.connections import (
 )
 from airflow_provider_agentruns.exceptions import AgentRunTimeout
 from airflow_provider_agentruns.hooks import AgentRunHook
-from airflow_provider_agentruns.operators import AgentRunResultOperator
+from airflow_provider_agentruns.operators import AgentRunOperator, AgentRunResultOperator
 from airflow_provider_agentruns.polling.poller import Decision, RunPoller
 from airflow_provider_agentruns.sensors import AgentRunSensor
 from airflow_provider_agentruns.simulator import Simulator
@@ -112,11 +114,11 @@ def test_what_airflow_stores_of_a_wait_is_small_and_holds_no_secret(
     run_id = simulator.create_run("snorbe", duration=0.1, output=output)
     outcome = _wait(connections["snorbe"], run_id, "deferred")
     assert outcome.value == output
-    stored = json.dumps([outcome.deferrals[0].trigger.serialize(), outcome.events])
+    [deferral] = outcome.deferrals
+    stored = json.dumps([deferral.trigger.serialize(), deferral.kwargs, outcome.events])
     assert simulator.snorbe_key not in stored
     assert "the final output" not in stored
-    assert len(stored) < 1000
-    assert outcome.deferrals[0].kwargs is None
+    assert len(stored) < 1100
 
 
 def test_airflows_own_timeout_comes_after_the_triggers(
@@ -167,6 +169,48 @@ def test_a_run_that_ended_while_its_last_poll_stood_in_line_has_not_timed_out(
     task.execute_complete(context, event)
     if task_class is AgentRunResultOperator:
         assert ti.xcoms["agent_run"]["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("task_class", [AgentRunOperator, AgentRunResultOperator, AgentRunSensor])
+def test_an_event_of_another_run_ends_no_wait(
+    task_class: Any, simulator: Simulator, connections: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Airflow on SQLite gives a trigger the id of one that was removed and fires all the same."""
+    waited_for, other = (simulator.create_run("snorbe", scenario="never") for _ in range(2))
+    what = {"message": "[sim: never]"} if task_class is AgentRunOperator else {"run_id": waited_for}
+    task = task_class(task_id="t", conn_id=connections["snorbe"], deferrable=True, timeout=500, **what)
+    context: Any = {"ti": TaskInstance("t")}
+    with pytest.raises(TaskDeferred) as first:
+        task.execute(context)
+    event = {"outcome": "ended", "run_id": other, "run_kind": "agent", "status": "succeeded", "end_time": 9e9}
+    with pytest.raises(TaskDeferred) as second:
+        task.resume_execution("execute_complete", {"event": event, **(first.value.kwargs or {})}, context)
+    before, after = (deferred.value.trigger.serialize()[1] for deferred in (first, second))
+    assert {**after, "poll_from": before["poll_from"]} == before
+    assert context["ti"].xcoms.keys() == {"run_id"}
+    assert f"Airflow brought an event of run {other}; waiting on" in caplog.text
+
+
+@pytest.mark.parametrize("refusals", [1, 2, 3])
+def test_an_xcom_that_airflow_does_not_take_at_first_is_pushed_again(
+    refusals: int, simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the process of an earlier try, which is on its way out, pushes it at the same moment."""
+    monkeypatch.setattr("airflow_provider_agentruns.xcom._PAUSES", (0.01, 0.01))
+    error = ErrorResponse.model_validate({"error": "API_SERVER_ERROR", "detail": {"status_code": 409}})
+    left = [AirflowRuntimeError(error)] * refusals
+
+    class Refusing(TaskInstance):
+        def xcom_push(self, key: str, value: Any) -> None:
+            if key == "agent_run" and left:
+                raise left.pop()
+            super().xcom_push(key, value)
+
+    run_id = simulator.create_run("snorbe", duration=0)
+    operator = AgentRunResultOperator(task_id="t", conn_id=connections["snorbe"], run_id=run_id)
+    outcome = run_task(operator, Refusing("t"))
+    assert isinstance(outcome.error, AirflowRuntimeError) is (refusals == 3)
+    assert ("agent_run" in outcome.xcoms) is (refusals < 3)
 
 
 def test_a_trigger_says_which_runs_last_alike() -> None:
