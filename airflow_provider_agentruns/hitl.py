@@ -54,9 +54,9 @@ class HumanResponse(BaseModel):
     user: str | None = None
 
     @classmethod
-    def of(cls, event: dict[str, Any] | None) -> HumanResponse | None:
+    def of(cls, event: object) -> HumanResponse | None:
         """Return what an event says that Airflow resumes a task with, None if it is another's event."""
-        if not event or not event.get("chosen_options"):
+        if not isinstance(event, dict) or not event.get("chosen_options"):
             return None
         text = (event.get("params_input") or {}).get(_TEXT_FIELD)
         user = event.get("responded_by_user") or {}

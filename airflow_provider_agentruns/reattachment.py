@@ -89,23 +89,25 @@ class Try(NamedTuple):
         """
         Tell a retry, or the same try begun anew, from a clear.
 
-        A clear lets the task have as many tries as at first, counted from the last one. Where that cannot be
-        seen, the number of a try beyond the last shows it, or that the task had succeeded. But a scheduler
-        that takes a worker for lost begins a try beyond the last without a clear. And of the running tasks
-        that are cleared together, Airflow 3.3 gives just one more tries; the others' traces show the clear.
+        A clear lets the task have as many tries as at first, counted from the last one. But of the running
+        tasks that are cleared together, Airflow 3.3 gives just one more tries. Where neither that nor the
+        trace tells, the number of a try beyond the last shows a clear, or that the task had succeeded. But a
+        scheduler that takes a worker for lost begins a try beyond the last without a clear.
         """
-        if self._was_moved_since(record):
-            return False
-        if record.is_surfaced and self.clear_number != record.clear_number:
-            return False
+        was_cleared = self._was_cleared_since(record)
+        if was_cleared is None and record.is_surfaced:
+            was_cleared = self.clear_number != record.clear_number
         same_round = self.max_tries == record.max_tries and self.number >= record.try_number
-        was_not_cleared = self.clear_number is not None and self.clear_number == record.clear_number
-        return same_round and (was_not_cleared or self.number <= self.max_tries + 1)
+        return not was_cleared and same_round and (was_cleared is False or self.number <= self.max_tries + 1)
 
-    def _was_moved_since(self, record: StartRecord) -> bool:
-        """Tell whether something of the dag run was cleared, and this task got a new trace with it."""
-        then, now = (record.clear_number, record.trace), (self.clear_number, self.trace)
-        return None not in {*then, *now} and then[0] != now[0] and then[1] != now[1]
+    def _was_cleared_since(self, record: StartRecord) -> bool | None:
+        """Tell whether a clear was of this task; None if it cannot be told."""
+        if None in {record.clear_number, self.clear_number}:
+            return None
+        if record.clear_number == self.clear_number:
+            return False
+        # Tasks of the dag run were cleared. Those have new traces.
+        return None if None in {record.trace, self.trace} else record.trace != self.trace
 
 
 class Earlier(StrEnum):

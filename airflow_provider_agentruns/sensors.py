@@ -169,10 +169,14 @@ class AgentRunSensor(BaseSensorOperator):
         """
         Take the wait back from the triggerer; fail as the run did.
 
-        :param wait: what was waited for, None if the scheduler has handed the task to the triggerer.
+        :param wait: what was waited for; None if the scheduler has handed the task to the triggerer, or in
+            ``dag.test()``.
         """
-        resumed = self._resumed(wait) if wait else None
-        ended = resumed.taken_back(self, event) if resumed else read_event(event, AgentRunEvent)
+        if wait:
+            self._resumed(wait).expect(self, event)
+        ended = read_event(event, AgentRunEvent)
+        if wait is None and ended.run_id != self.run_id:
+            self._wait(self._ref()).expect(self, event)
         if self._needs_no_worker:
             push(context, RUN_ID_KEY, ended.run_id)
         if ended.outcome is Outcome.ASKS:

@@ -191,7 +191,10 @@ class AgentRunTrigger(VendorTrigger):
             if decision.outcome is Outcome.UNANSWERED and not is_closed:
                 # Somebody has responded at the last moment.
                 response = await hitl.read_response(ti.id)
-        yield TriggerEvent(response) if response or decision is None else self._event(decision)
+        if response or decision is None:
+            yield TriggerEvent({**(response or {}), "run_id": self.run_id})
+        else:
+            yield self._event(decision)
 
     async def on_kill(self) -> None:
         """

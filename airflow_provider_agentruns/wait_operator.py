@@ -134,15 +134,16 @@ class RunWaitBaseOperator(BaseOperator):
         Take the wait back from the triggerer, or from a human who responded in Airflow, and go on.
 
         :param event: how the wait ended, or what the human chose.
-        :param wait: what to go on with.
+        :param wait: what to go on with; ``dag.test()`` does not give it.
         """
         resumed = self._resumed(wait) if wait else None
-        if resumed and (response := hitl.HumanResponse.of(event)):
-            return self.wait_for_result(
-                context, self._step(context, resumed, lambda human: human.on_response(resumed, response))
-            )
-        told = resumed.taken_back(self, event) if resumed else read_event(event, AgentRunEvent)
-        ended, run = look_again(told, self.hook)
+        if resumed:
+            resumed.expect(self, event)
+            if response := hitl.HumanResponse.of(event):
+                return self.wait_for_result(
+                    context, self._step(context, resumed, lambda human: human.on_response(resumed, response))
+                )
+        ended, run = look_again(read_event(event, AgentRunEvent), self.hook)
         return self._conclude(context, ended, run, resumed or self.wait_after(ended))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -287,6 +288,6 @@ class RunWaitBaseOperator(BaseOperator):
         raise NotImplementedError
 
     def wait_after(self, event: AgentRunEvent) -> RunWait:
-        """Return what to go on with after an event that came alone: the same try's wait."""
+        """Return what to go on with after an event that came alone, as in ``dag.test()``: the try's wait."""
         wait = replace(self.new_wait(self.hook.ref(event.run_id, event.run_kind)), end_time=event.end_time)
         return replace(wait, since=event.since) if event.since else wait

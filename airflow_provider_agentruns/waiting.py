@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 from pydantic import BaseModel
 
+from airflow_provider_agentruns import hitl
 from airflow_provider_agentruns.cancellation import (
     CANCELLED,
     is_given_up,
@@ -27,6 +28,7 @@ from airflow_provider_agentruns.cancellation import (
 )
 from airflow_provider_agentruns.client.exceptions import AgentRunsError
 from airflow_provider_agentruns.client.models import Run, RunRef
+from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.deadline import backstop
 from airflow_provider_agentruns.hooks import AgentRunHook
 from airflow_provider_agentruns.polling.human_watch import HumanExchange, HumanPolicies, HumanWatch
@@ -184,21 +186,22 @@ class RunWait:
             timeout=backstop(self.end_time),
         )
 
-    def taken_back(self, operator: BaseOperator, event: dict[str, Any] | None) -> AgentRunEvent:
+    def expect(self, operator: BaseOperator, event: object) -> None:
         """
-        Return how the wait ended in the triggerer.
+        Wait on if an event is not of this wait.
 
-        On SQLite, Airflow gives the id of a trigger that was removed, and may still fire, to the next one.
-        An event that comes to this task so is no reason to end its wait.
+        On SQLite, Airflow gives the id of a trigger that was removed, and may still fire, to the next one,
+        and brings that one's task the event of the first.
 
-        :raises TaskDeferred: the event tells of another run.
-        :raises AirflowException: it is none of ours.
+        :param event: what the task is resumed with. A response that Airflow itself brings names no run.
+        :raises TaskDeferred: it is of another run, or of something else.
         """
-        ended = read_event(event, AgentRunEvent)
-        if ended.run_id != self.ref.run_id:
-            log.warning("%s: Airflow brought an event of run %s; waiting on", self.subject, ended.run_id)
+        told = event if isinstance(event, dict) else {}
+        run_id = told.get("run_id", self.ref.run_id if hitl.HumanResponse.of(told) else None)
+        if run_id != self.ref.run_id:
+            whose = f"run {one_line(str(run_id), 80)}" if run_id else "another trigger"
+            log.warning("%s: Airflow brought an event of %s; waiting on", self.subject, whose)
             self.defer(operator)
-        return ended
 
 
 def read_event(event: dict[str, Any] | None, model: type[EventT]) -> EventT:

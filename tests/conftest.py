@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,17 +52,24 @@ def is_long(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture(scope="session")
-def services_installed(is_long: bool) -> None:
-    """Install PostgreSQL and Redis if they are missing; where that cannot be, the short form is skipped."""
-    from tests.debian_packages import ProgramsMissingError, ensure_installed  # noqa: PLC0415 - for few tests
-    from tests.deployment.services import PACKAGES, find_program  # noqa: PLC0415
+def installed(is_long: bool) -> Callable[..., None]:
+    """Return what installs the programs of services that are missing, or skips the test.
 
-    try:
-        ensure_installed(PACKAGES, find_program)
-    except ProgramsMissingError as error:
-        if is_long:
-            pytest.fail(str(error), pytrace=False)
-        pytest.skip(str(error))
+    It fails instead where somebody has asked for what the test makes.
+    """
+    from tests.debian_packages import ProgramsMissingError, ensure_installed  # noqa: PLC0415 - for few tests
+    from tests.deployment.services import Service, find_program  # noqa: PLC0415
+
+    def ensure(*services: type[Service]) -> None:
+        packages = {program: name for each in services for program, name in each.packages.items()}
+        try:
+            ensure_installed(packages, find_program)
+        except ProgramsMissingError as error:
+            if is_long or os.environ.get("UPDATE_DOCS"):
+                pytest.fail(str(error), pytrace=False)
+            pytest.skip(str(error))
+
+    return ensure
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import certifi
 
 from airflow_provider_agentruns.client.calls import Request, Response
 
-_MIN_MASKED_LENGTH = 8
+MIN_MASKED_LENGTH = 8
 _MASK = "***"
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
@@ -84,7 +84,7 @@ class ClientSettings:
     def response(self, request: Request, status: int, headers: Mapping[str, str], body: bytes) -> Response:
         """Return an answer in which no secret that was sent stands, should the vendor have echoed it."""
         values = {name.lower(): value for name, value in headers.items()}
-        keys = (self.api_key,) if len(self.api_key) >= _MIN_MASKED_LENGTH else ()
+        keys = (self.api_key,) if len(self.api_key) >= MIN_MASKED_LENGTH else ()
         for secret in (*keys, *filter(None, request.secrets)):
             for form in _spellings(secret):
                 body = body.replace(form.encode(), _MASK.encode())

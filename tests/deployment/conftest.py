@@ -27,13 +27,15 @@ def stack() -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-def database(services_installed: None) -> Iterator[Postgres]:
+def database(installed: Callable[..., None]) -> Iterator[Postgres]:
+    installed(Postgres, Redis)
     with Postgres() as postgres:
         yield postgres
 
 
 @pytest.fixture
-def broker(services_installed: None) -> Iterator[Redis]:
+def broker(installed: Callable[..., None]) -> Iterator[Redis]:
+    installed(Redis)
     with Redis() as redis:
         yield redis
 

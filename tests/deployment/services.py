@@ -13,11 +13,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from demo.airflow_environment import LOOPBACK, free_port
 
-PACKAGES = {"postgres": "postgresql", "redis-server": "redis-server", "setpriv": "util-linux"}
 _DEBIAN_POSTGRESQL = Path("/usr/lib/postgresql")
 _POSTGRES_USER = "postgres"
 _READY_SECONDS = 30.0
@@ -38,6 +37,8 @@ class Service:
     """
 
     name = ""
+    # The Debian package of each program that it takes.
+    packages: ClassVar[dict[str, str]] = {"setpriv": "util-linux"}
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -119,6 +120,7 @@ class Postgres(Service):
     """PostgreSQL. It refuses to run as root, so root runs it as the user that its package made."""
 
     name = "postgresql"
+    packages: ClassVar[dict[str, str]] = {**Service.packages, "postgres": "postgresql"}
     # Its children end with it, nothing is written down: what was committed is in its log. It handles this
     # signal itself, also where a shell has started us in the background, with the signal ignored.
     _crash = signal.SIGQUIT
@@ -181,6 +183,7 @@ class Redis(Service):
     """Redis that keeps nothing on disk: what it held is lost when it is restarted."""
 
     name = "redis"
+    packages: ClassVar[dict[str, str]] = {**Service.packages, "redis-server": "redis-server"}
 
     @property
     def url(self) -> str:

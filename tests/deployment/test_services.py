@@ -7,11 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 
 from demo.standalone import PROJECT
+from tests.deployment.services import Postgres, Redis
 
 pytestmark = pytest.mark.deploy
 
@@ -30,8 +32,8 @@ with Postgres() as postgres, Redis() as redis:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.usefixtures("services_installed")
-def test_servers_end_with_who_started_them(number: signal.Signals) -> None:
+def test_servers_end_with_who_started_them(number: signal.Signals, installed: Callable[..., None]) -> None:
+    installed(Postgres, Redis)
     with subprocess.Popen(
         [sys.executable, "-c", START],
         cwd=PROJECT,

@@ -34,8 +34,9 @@ def simulator() -> Iterator[Simulator]:
 
 
 @pytest.fixture(scope="module")
-def database(services_installed: None) -> Iterator[Postgres]:
+def database(installed: Callable[..., None]) -> Iterator[Postgres]:
     """Run PostgreSQL: SQLite gives a trigger the id of one that was removed and may still fire."""
+    installed(Postgres)
     with Postgres() as postgres:
         yield postgres
 
@@ -88,11 +89,15 @@ def runs(
             see_through(some, airflow, **breaking)
 
     def stop_triggerer() -> None:
-        airflow.signal_component("triggerer", signal.SIGSTOP)
-        while _is_in_transaction(database):
-            # One that stands still in a transaction may hold what the others need.
-            airflow.signal_component("triggerer", signal.SIGCONT)
+        def stands_still_outside_of_transactions() -> bool | None:
+            # One that stands still within a transaction may hold what the others need.
             airflow.signal_component("triggerer", signal.SIGSTOP)
+            if _is_in_transaction(airflow, "triggerer", database):
+                airflow.signal_component("triggerer", signal.SIGCONT)
+                return None
+            return True
+
+        airflow.wait_until(stands_still_outside_of_transactions, "the triggerer to be in no transaction")
         airflow.start_component("triggerer", name="second-triggerer")
         triggerers.append("second-triggerer")
         made[fault_cases.TRIGGERER_STOPPED[0]].wait_for_another_poll()
@@ -135,14 +140,21 @@ def outcomes(runs: dict[Case, FaultRun]) -> dict[Case, Outcome]:
     return {case: run.outcome() for case, run in runs.items()}
 
 
-def _is_in_transaction(database: Postgres) -> bool:
-    """Tell whether somebody's transaction has been open for longer than one that goes on would be."""
-    open_for_long = "select count(*) from pg_stat_activity where now() - xact_start > interval '0.5 seconds'"
-    time.sleep(1)
+def _is_in_transaction(airflow: StandaloneAirflow, component: str, database: Postgres) -> bool:
+    """Tell whether a component that stands still has a transaction open."""
+    ports = {
+        connection.laddr.port
+        for process in airflow.component_processes(component)
+        for connection in process.net_connections(kind="tcp")
+        if connection.raddr and connection.raddr.port == database.port
+    }
+    open_transactions = "select client_port from pg_stat_activity where xact_start is not null"
     engine = create_engine(database.url)
     try:
+        # What it had sent before is dealt with by then.
+        time.sleep(0.3)
         with engine.connect() as connection:
-            return bool(connection.execute(text(open_for_long)).scalar())
+            return not ports.isdisjoint(connection.execute(text(open_transactions)).scalars())
     finally:
         engine.dispose()
 

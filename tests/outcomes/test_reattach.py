@@ -393,23 +393,41 @@ def test_to_record_a_run_is_tried_more_than_once(
     assert json.loads(task.store.values["agent_run_start"])["run_id"] == simulator.starts()[0].run_id
 
 
-@pytest.mark.parametrize(("clear_number", "starts"), [(1, 2), (0, 1)])
+# What tells a clear where the tries do not: the count of clears of the dag run, and the task's own trace.
+traces = pytest.mark.parametrize(
+    ("clear_number", "then", "now", "starts"),
+    [
+        pytest.param(0, None, None, 1, id="nothing was cleared"),
+        pytest.param(1, None, None, 2, id="something was cleared"),
+        pytest.param(1, "a", "b", 2, id="this was cleared"),
+        pytest.param(1, "a", "a", 1, id="another was cleared"),
+    ],
+)
+
+
+@traces
 def test_a_task_that_had_succeeded_runs_again_only_because_it_was_cleared(
-    clear_number: int, starts: int, task: Task, simulator: Simulator
+    clear_number: int, then: str | None, now: str | None, starts: int, task: Task, simulator: Simulator
 ) -> None:
     """Also where fewer retries than before make the clear look like a retry. A crash at the end is none."""
-    assert task.run(Try(1, 2, clear_number=0)).value
-    assert task.run(Try(2, 2, clear_number=clear_number)).value
+    assert task.run(Try(1, 2, clear_number=0, trace=then)).value
+    assert task.run(Try(2, 2, clear_number=clear_number, trace=now)).value
     assert len(simulator.starts()) == starts
 
 
-@pytest.mark.parametrize(("clear_number", "starts"), [(1, 2), (0, 1)])
+@traces
 def test_a_try_beyond_the_last_goes_on_with_the_run_unless_it_was_cleared(
-    clear_number: int, starts: int, task: Task, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+    clear_number: int,
+    then: str | None,
+    now: str | None,
+    starts: int,
+    task: Task,
+    simulator: Simulator,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A scheduler that takes a worker for lost resets a task also when it has no retries left."""
-    _die_while_waiting(task, monkeypatch, Try(1, 0, clear_number=0))
-    assert task.run(Try(2, 0, clear_number=clear_number)).value
+    _die_while_waiting(task, monkeypatch, Try(1, 0, clear_number=0, trace=then))
+    assert task.run(Try(2, 0, clear_number=clear_number, trace=now)).value
     assert len(simulator.starts()) == starts
 
 

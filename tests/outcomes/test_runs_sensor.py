@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
+    TaskDeferred,
 )
 
 from airflow_provider_agentruns.exceptions import AgentRunUnreadable, SensedRunRefused, SensedRunsFailed
@@ -269,6 +270,24 @@ def test_other_runs_after_the_wait_than_before_are_told(
     sensor = AgentRunsSensor(task_id="t", conn_id=connections["snorbe"], run_ids=runs[:1])
     with pytest.raises(AgentRunUnreadable, match="other runs now"):
         sensor.execute_complete({"ti": TaskInstance("t")}, deferred.events[0])  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize("event", [{"digest": "of others", "end_time": 9e9}, {"run_id": "r2"}, "text", None])
+def test_an_event_of_other_runs_ends_no_wait(
+    event: Any, simulator: Simulator, connections: dict[str, str]
+) -> None:
+    """Airflow on SQLite gives a trigger the id of one that was removed and fires all the same."""
+    runs = _runs(simulator, "never", "never")
+    sensor = AgentRunsSensor(task_id="t", conn_id=connections["snorbe"], run_ids=runs, deferrable=True)
+    context: Any = {"ti": TaskInstance("t")}
+    with pytest.raises(TaskDeferred) as first:
+        sensor.execute(context)
+    with pytest.raises(TaskDeferred) as second:
+        sensor.resume_execution("execute_complete", {"event": event, **(first.value.kwargs or {})}, context)
+    before, after = (deferred.value.trigger.serialize()[1] for deferred in (first, second))
+    assert {**after, "poll_from": before["poll_from"]} == before
+    assert first.value.kwargs == second.value.kwargs
+    assert context["ti"].xcoms == {}
 
 
 def test_an_event_of_another_version_is_told(connections: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk import DAG, BaseOperator
 
 from airflow_provider_agentruns.deadline import BACKSTOP, Deadline
@@ -124,6 +125,16 @@ def test_the_trigger_keeps_the_deadline_that_the_database_gives(
     if outcome == "ended":
         sensor.execute_complete({"ti": ti}, event)  # type: ignore[typeddict-item]
         assert ti.xcoms["run_id"] == run_id
+
+
+def test_an_event_of_another_run_ends_no_wait(simulator: Simulator, connections: dict[str, str]) -> None:
+    run_id = simulator.create_run("snorbe", scenario="never")
+    event = {"outcome": "ended", "run_id": "r2", "run_kind": None, "status": "succeeded", "end_time": 9e9}
+    ti = TaskInstance("t")
+    with pytest.raises(TaskDeferred) as deferred:
+        _sensor(run_id).execute_complete({"ti": ti}, event)  # type: ignore[typeddict-item]
+    assert deferred.value.trigger.serialize()[1]["run_id"] == run_id
+    assert ti.xcoms == {}
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from airflow_provider_agentruns.client.exceptions import (
     ResponseFormatError,
 )
 from airflow_provider_agentruns.client.models import Run, RunStatus
+from airflow_provider_agentruns.client.settings import ClientSettings
 from airflow_provider_agentruns.vendors.base import StartRequest
 from airflow_provider_agentruns.vendors.flowyble import FlowybleAdapter
 
@@ -164,6 +165,14 @@ def test_a_webhook_is_signed_over_the_bytes_that_are_sent() -> None:
     assert (run.run_id, run.kind, run.status) == (RUN_ID, "tool", RunStatus.QUEUED)
     with pytest.raises(InvalidInputError):
         ADAPTER.start_by_webhook(" ", {})
+
+
+def test_a_short_token_or_secret_of_a_webhook_does_not_cost_the_run() -> None:
+    """Masked in the answer, it would take parts of the run's id along."""
+    call = ADAPTER.start_by_webhook("run", {}, secret="1")
+    body = json.dumps({"success": True, "runId": RUN_ID, "type": "agent"}).encode()
+    settings = ClientSettings(base_url="https://api", api_key="flw_key_1", auth_headers={})
+    assert call.finish(settings.response(call.request, 200, {}, body), now=0.0).run_id == RUN_ID
 
 
 @pytest.mark.parametrize("body", [{"id": RUN_ID}, {"id": RUN_ID, "status": None, "success": "yes"}])

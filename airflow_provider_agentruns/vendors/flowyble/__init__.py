@@ -11,6 +11,7 @@ from uuid import UUID
 from airflow_provider_agentruns.client.calls import MEBIBYTE, Call, Request, Response, json_content
 from airflow_provider_agentruns.client.exceptions import InvalidInputError, ResponseFormatError
 from airflow_provider_agentruns.client.models import Run, RunRef, check_run_id
+from airflow_provider_agentruns.client.settings import MIN_MASKED_LENGTH
 from airflow_provider_agentruns.client.text import one_line
 from airflow_provider_agentruns.vendors.base import StartRequest, VendorAdapter, check_same_run, path_segment
 from airflow_provider_agentruns.vendors.flowyble.answers import (
@@ -138,7 +139,7 @@ class FlowybleAdapter(VendorAdapter):
             path=f"/webhooks/{path_segment(token)}",
             headers=headers,
             content=content,
-            secrets=tuple(filter(None, (token, secret))),
+            secrets=(token,) if len(token) >= MIN_MASKED_LENGTH else (),
             idempotent=False,
             authenticated=False,
         )
