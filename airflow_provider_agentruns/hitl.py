@@ -28,6 +28,8 @@ IS_AVAILABLE = importlib.util.find_spec("airflow.sdk.execution_time.hitl") is no
 # Airflow 3.3 resumes a deferred task as soon as somebody has responded; before, its trigger has to look.
 _AIRFLOW_RESUMES = hasattr(TaskInstanceState, "AWAITING_INPUT")
 _LOOK_AGAIN = 5.0
+# Seconds within which a triggerer ends a trigger whose task has been resumed.
+_TRIGGER_ENDS = 5.0
 
 _SUBJECT = "An agent's run asks for a decision"
 _TEXT_FIELD = "answer"
@@ -162,6 +164,17 @@ async def response_in_airflow(ti_id: UUID, *, look_from: float) -> dict[str, Any
         if response or _AIRFLOW_RESUMES:
             return response
         await asyncio.sleep(_LOOK_AGAIN)
+
+
+async def leave_to_airflow() -> None:
+    """
+    Wait for the end of a trigger whose task Airflow has resumed with a response.
+
+    An event that it fired yet could reach the trigger that the task has by then: on SQLite it may have the
+    same id.
+    """
+    if _AIRFLOW_RESUMES:
+        await asyncio.sleep(_TRIGGER_ENDS)
 
 
 async def first_of(

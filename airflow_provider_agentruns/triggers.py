@@ -186,11 +186,12 @@ class AgentRunTrigger(VendorTrigger):
             return
         looking = hitl.response_in_airflow(ti.id, look_from=self.poll_from)
         response, decision = await hitl.first_of(looking, watching)
-        if decision is not None and decision.outcome is not Outcome.ASKS:
-            is_closed = await hitl.close(ti.id, self._why_closed(decision))
-            if decision.outcome is Outcome.UNANSWERED and not is_closed:
-                # Somebody has responded at the last moment.
-                response = await hitl.read_response(ti.id)
+        if decision is not None:
+            asks_on = decision.outcome is Outcome.ASKS
+            is_closed = not asks_on and await hitl.close(ti.id, self._why_closed(decision))
+            if not is_closed and (late := await hitl.read_response(ti.id)):
+                await hitl.leave_to_airflow()
+                response = late if decision.outcome is Outcome.UNANSWERED else None
         if response or decision is None:
             yield TriggerEvent({**(response or {}), "run_id": self.run_id})
         else:

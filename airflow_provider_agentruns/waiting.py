@@ -39,7 +39,10 @@ from airflow_provider_agentruns.triggers import AgentRunEvent, AgentRunTrigger
 DEFAULT_INTERVAL = 5.0
 DEFAULT_DEFERRABLE = conf.getboolean("operators", "default_deferrable", fallback=False)
 
-_SUPERVISOR_NOTICES_EXIT: float = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
+_HEARTBEAT_INTERVAL: float = conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)
+# When a supervisor has noticed that its process is gone, and the scheduler has been told; where nothing beats
+# there is neither.
+_RESUMABLE_AFTER = _HEARTBEAT_INTERVAL + 1.5 if _HEARTBEAT_INTERVAL else 0.0
 _LONGEST_DURATION = 10 * 365 * 24 * 3600.0
 _AIRFLOW_FAILS_TASK = "__fail__"
 _AIRFLOW_TIMED_OUT = "Trigger timeout"
@@ -70,10 +73,10 @@ def first_poll_at(now: float) -> float:
     """
     Return when a task that defers now may be polled for first. Both are seconds since the epoch.
 
-    A task whose trigger fires before its supervisor has noticed that the deferring process is gone is queued
-    too soon, and failed by the scheduler ("state changed externally").
+    A task whose trigger fires before the scheduler knows that the deferring process is gone is queued too
+    soon, and failed ("state changed externally").
     """
-    return now + _SUPERVISOR_NOTICES_EXIT
+    return now + _RESUMABLE_AFTER
 
 
 @dataclass(frozen=True, slots=True)

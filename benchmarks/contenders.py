@@ -23,8 +23,9 @@ def _connection(conn_type: str, host: str, **fields: str | None) -> dict[str, An
 
 
 def _flowyble(url: str, polls_per_minute: int | None) -> dict[str, Any]:
-    extra = json.dumps({"polls_per_minute": polls_per_minute}) if polls_per_minute else None
-    return _connection("flowyble", url, password=KEY, extra=extra)
+    # Where time runs faster, the default of 30 s would be no longer than a process may stand still.
+    extra = {"timeout": 600, **({"polls_per_minute": polls_per_minute} if polls_per_minute else {})}
+    return _connection("flowyble", url, password=KEY, extra=json.dumps(extra))
 
 
 def _http(url: str, _: int | None) -> dict[str, Any]:

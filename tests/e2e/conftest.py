@@ -16,7 +16,7 @@ from demo.standalone import PROJECT, StandaloneAirflow
 REFUSED_KEY = f"flw_key_refused_{secrets.token_hex(16)}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def simulator() -> Iterator[Simulator]:
     # Random keys: one that is found in a log or in the database was leaked by this very session.
     with Simulator(
@@ -27,7 +27,7 @@ def simulator() -> Iterator[Simulator]:
         yield simulator
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def airflow(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandaloneAirflow]:
     connections = {
         "flowyble_default": connection("flowyble", host=simulator.url, password=simulator.flowyble_key),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 import psutil  # type: ignore[import-untyped]
+import requests
 
 from airflow_provider_agentruns.simulator import Simulator
 from demo.airflow_api import AirflowApiError
@@ -18,6 +21,8 @@ AGENT_ID = "a0000000-0000-4000-8000-000000000001"
 _START_OPERATIONS = {SNORBE: "snorbe.run.start"}
 _WAITING = {"deferred", "running"}
 _FINISHED = {"success", "failed"}
+
+log = logging.getLogger(__name__)
 
 
 class FaultRun:
@@ -35,6 +40,7 @@ class FaultRun:
         self._dag_id = f"e2e_faults_{case.dag}"
         self._message = f"{case.name} [sim: never]"
         self._dag_run_id = ""
+        self._first: TaskInstance | None = None
         self._polls_before: Counter[str] = Counter()
 
     @property
@@ -56,7 +62,9 @@ class FaultRun:
 
     def is_ready(self) -> bool:
         """Tell whether the task waits for its run, or for the answer to its start."""
-        return bool(self.started) and (self.case.during_start or self._polls()[self.started[0]] > 0)
+        is_ready = bool(self.started) and (self.case.during_start or self._polls()[self.started[0]] > 0)
+        self._first = self.task() if is_ready else None
+        return is_ready
 
     def break_it(self) -> None:
         """Do to this task what its case says, and note if it could not be done."""
@@ -86,6 +94,10 @@ class FaultRun:
         task = self.task()
         return task.try_number >= self.case.tries and task.state in _WAITING and self.case.says in self.log()
 
+    def is_alone(self) -> bool:
+        """Tell whether the processes of the first try are gone, if another try has taken over."""
+        return self.case.tries == 1 or self._first is None or not self._airflow.task_processes(self._first)
+
     def answer(self) -> None:
         """Let the run that was started last succeed, if the task is to have a result."""
         if self.case.expected.result_of is not None and self.started:
@@ -110,10 +122,14 @@ class FaultRun:
 
     def log(self) -> str:
         """Read the logs of all tries."""
-        return "\n".join(
-            self._airflow.task_log(self._dag_id, self._dag_run_id, TASK, try_number=number)
-            for number in range(1, self.task().try_number + 1)
-        )
+        return "\n".join(self._log_of(number) for number in range(1, self.task().try_number + 1))
+
+    def _log_of(self, try_number: int) -> str:
+        try:
+            return self._airflow.task_log(self._dag_id, self._dag_run_id, TASK, try_number=try_number)
+        except AirflowApiError as error:
+            # Of a try that its scheduler has failed in the queue, Airflow knows nothing.
+            return f"(no log of try {try_number}: {error})"
 
     def task(self) -> TaskInstance:
         """Ask Airflow for the task."""
@@ -123,7 +139,8 @@ class FaultRun:
     def kill(self, *, with_supervisor: bool) -> None:
         """Kill the task's process, or its supervisor and it."""
         for process in self._processes() if with_supervisor else self._processes()[1:]:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def shut_worker_down(self) -> None:
         """Ask the task's supervisor to end, and kill it and the task when their time is over."""
@@ -156,7 +173,7 @@ class FaultRun:
         """List the supervisor, then the task."""
         processes = self._airflow.task_processes(self.task())
         pids = {process.pid for process in processes}
-        return sorted(processes, key=lambda process: process.ppid() in pids)
+        return sorted(processes, key=lambda process: _parent(process) in pids)
 
     def _cancels(self) -> int:
         return sum(cancel.input_text == self._message for cancel in self._simulator.cancels())
@@ -197,6 +214,8 @@ def see_through(
         run.break_it()
     mend_all()
     _await_all(runs, FaultRun.is_settled, airflow, "was not dealt with", timeout=90)
+    # Two processes that see the end of their run at the same moment push the same XCom.
+    _await_all(runs, FaultRun.is_alone, airflow, "was not alone", timeout=60)
     for run in runs:
         run.answer()
     _await_all(runs, FaultRun.is_finished, airflow, "did not end", timeout=60)
@@ -213,8 +232,16 @@ def _await_all(
     """Wait until something has come for all; of the others, note that it has not, and go on."""
     missing = list(runs)
 
+    def has_come_now(run: FaultRun) -> bool:
+        try:
+            return has_come(run)
+        except (AirflowApiError, requests.RequestException) as error:
+            # In the middle of what is done to Airflow it may not answer; others must not pay for that.
+            log.warning("%s: cannot be told now: %s", run.case.name, error)
+            return False
+
     def all_there() -> bool | None:
-        missing[:] = [run for run in missing if not has_come(run)]
+        missing[:] = [run for run in missing if not has_come_now(run)]
         return not missing or None
 
     try:
@@ -223,6 +250,13 @@ def _await_all(
         airflow.ensure_running()
         for run in missing:
             run.problem = run.problem or f"{problem}: {error}"
+
+
+def _parent(process: psutil.Process) -> int | None:
+    try:
+        return int(process.ppid())
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _output(run_id: str) -> str:

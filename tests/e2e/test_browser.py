@@ -38,7 +38,9 @@ def page() -> Iterator[Page]:
     except ProgramsMissingError as missing:
         pytest.skip(str(missing))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_CHROMIUM)
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=_CHROMIUM, timeout=4 * _PATIENCE
+        )
         page = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="light")
         page.set_default_timeout(_PATIENCE)
         expect.set_options(timeout=_PATIENCE)

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.e2e
 RETRIED = "e2e_retried"
 
 
-SLOW = 'Take your time. [sim: succeed, duration=16, output="At last."]'
+SLOW = "Take your time. [sim: never]"
 QUICK = 'Be quick. [sim: succeed, duration=1, output="Here."]'
 
 
@@ -32,6 +32,13 @@ def test_a_retry_surfaces_the_run_that_the_first_try_started(
 ) -> None:
     """The first try's time is over before the run's."""
     run_id = dag_runs[SLOW]
+
+    def second_try_waits() -> bool | None:
+        [task] = airflow.task_instances(RETRIED, run_id)
+        return (task.try_number == 2 and task.state == "deferred") or None
+
+    airflow.wait_until(second_try_waits, "the second try to wait")
+    simulator.finish_run(_starts(simulator, SLOW)[0] or "", output="At last.")
     airflow.wait_for_dag_run(RETRIED, run_id)
     [task] = airflow.task_instances(RETRIED, run_id)
     assert task.state == "success"

@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from demo.airflow_api import AirflowApiError
@@ -13,8 +14,6 @@ from demo.processes import session_members
 from demo.standalone import StandaloneAirflow
 
 pytestmark = pytest.mark.e2e
-
-SCHEDULER = "airflow scheduler"
 
 
 def test_component_that_dies_is_named_with_its_log(tmp_path: Path) -> None:
@@ -24,7 +23,7 @@ def test_component_that_dies_is_named_with_its_log(tmp_path: Path) -> None:
         session_id = airflow.session_id
         assert session_id is not None
         deadline = time.monotonic() + 60
-        while not (schedulers := [p for p in session_members(session_id) if p.name() == SCHEDULER]):
+        while not (schedulers := airflow.component_processes("scheduler")):
             airflow.ensure_running()
             assert time.monotonic() < deadline, "no scheduler was started"
             time.sleep(0.1)
@@ -53,14 +52,14 @@ def test_component_is_killed_and_started_again_when_asked(tmp_path: Path) -> Non
         session_id = airflow.session_id
         assert session_id is not None
 
-        def schedulers() -> list[int]:
-            return [process.pid for process in session_members(session_id) if process.name() == SCHEDULER]
+        def scheduler() -> psutil.Process | None:
+            return next(iter(airflow.component_processes("scheduler")), None)
 
-        [first] = airflow.wait_until(lambda: schedulers() or None, "a scheduler")
+        first = airflow.wait_until(scheduler, "a scheduler")
         airflow.signal_component("scheduler", signal.SIGKILL)
-        airflow.wait_until(lambda: not schedulers() or None, "the scheduler to be gone")
+        airflow.wait_until(lambda: not first.is_running() or None, "the scheduler to be gone")
         airflow.start_component("scheduler")
-        [second] = airflow.wait_until(lambda: schedulers() or None, "another scheduler")
+        second = airflow.wait_until(scheduler, "another scheduler")
         assert second != first
         airflow.wait_until_healthy()
     assert session_members(session_id) == []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException, TaskDeferred
@@ -339,7 +340,7 @@ def test_a_stored_response_fires_no_trigger_before_the_task_may_be_resumed(
     simulator: Simulator, connections: dict[str, str], airflow: HumanInTheLoop, mocker: MockerFixture
 ) -> None:
     ti = TaskInstance("t")
-    mocker.patch.object(waiting, "_SUPERVISOR_NOTICES_EXIT", 0.5)
+    mocker.patch.object(waiting, "_RESUMABLE_AFTER", 0.5)
 
     def human() -> Any:
         airflow.questions[ti.id].response = chosen("Approve", user="Ada")
@@ -500,3 +501,36 @@ def test_secrets_are_provided_while_a_human_is_asked_about_something_else(
     assert is_registered
     assert isinstance(outcome.error, AgentRunUnanswered), "the question stayed open"
     assert airflow.asked == 1
+
+
+@pytest.mark.skipif(not hitl._AIRFLOW_RESUMES, reason="here the trigger resumes the task")
+@pytest.mark.parametrize("responded", [True, False])
+def test_a_trigger_fires_nothing_while_airflow_resumes_its_task_with_a_response(
+    responded: bool,
+    simulator: Simulator,
+    connections: dict[str, str],
+    airflow: HumanInTheLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its event could reach the task's next trigger, which may have the same id on SQLite."""
+    ti = TaskInstance("t")
+    asked = run_task(start("ask", "plan"), ti, human=[chosen("Approve", user="Ada")]).deferrals[1].trigger
+    airflow.questions[ti.id].response = chosen("Approve", user="Ada") if responded else None
+
+    async def came_later(*_: Any, **__: Any) -> None:
+        return None
+
+    monkeypatch.setattr(hitl, "response_in_airflow", came_later)
+    monkeypatch.setattr(hitl, "_TRIGGER_ENDS", 600.0)
+    trigger = AgentRunTrigger(**asked.serialize()[1])
+    trigger.task_instance = cast("Any", ti)
+
+    async def fire_within(seconds: float) -> Any:
+        async with asyncio.timeout(seconds):
+            return [event.payload["outcome"] async for event in trigger.run()]
+
+    if responded:
+        with pytest.raises(TimeoutError):
+            asyncio.run(fire_within(1.0))
+    else:
+        assert asyncio.run(fire_within(20.0)) == ["ended"]

@@ -300,7 +300,7 @@ def test_the_first_poll_waits_until_the_deferring_process_is_surely_gone(
     simulator: Simulator, connections: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A trigger that fires sooner makes Airflow's scheduler fail the task."""
-    monkeypatch.setattr("airflow_provider_agentruns.waiting._SUPERVISOR_NOTICES_EXIT", 1.0)
+    monkeypatch.setattr("airflow_provider_agentruns.waiting._RESUMABLE_AFTER", 1.0)
     run_id = simulator.create_run("snorbe", duration=0)
     before = time.time()
     outcome = _wait(connections["snorbe"], run_id, "deferred")

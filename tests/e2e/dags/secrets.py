@@ -17,6 +17,6 @@ with DAG("e2e_secrets", schedule=None, params={"runs": [], "waits": []}):
         listed: list[dict[str, Any]] = context["params"][name]
         return listed
 
-    settings: dict[str, Any] = {"deferrable": True, "timeout": 20, "retries": 0}
+    settings: dict[str, Any] = {"deferrable": True, "retries": 0}
     AgentRunOperator.partial(task_id="answer", poll_interval=1, **settings).expand_kwargs(given("runs"))
     AgentRunSensor.partial(task_id="wait", poke_interval=1, **settings).expand_kwargs(given("waits"))
