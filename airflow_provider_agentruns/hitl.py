@@ -153,7 +153,8 @@ async def response_in_airflow(ti_id: UUID, *, look_from: float) -> dict[str, Any
     """
     Return a response that Airflow itself does not resume a deferred task with.
 
-    Airflow 3.3 resumes it, but for a response that came before the task was deferred.
+    Airflow 3.3 resumes it, but for a response that came before the task was deferred: that one is returned
+    when Airflow has had the time to end this trigger.
 
     :param look_from: when to look first, seconds since the epoch.
     :return: None if there is none, and Airflow will resume the task when there is.
@@ -161,6 +162,9 @@ async def response_in_airflow(ti_id: UUID, *, look_from: float) -> dict[str, Any
     await asyncio.sleep(max(0.0, look_from - time.time()))
     while True:
         response = await read_response(ti_id)
+        if response:
+            # It may have come since the task was deferred.
+            await leave_to_airflow()
         if response or _AIRFLOW_RESUMES:
             return response
         await asyncio.sleep(_LOOK_AGAIN)

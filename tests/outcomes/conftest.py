@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from airflow.sdk.execution_time import task_runner
 
-from airflow_provider_agentruns import draft_acceptance, human_requests, wait_operator
+from airflow_provider_agentruns import draft_acceptance, hitl, human_requests, wait_operator
 
 from .task_runs import HumanInTheLoop
 
@@ -23,3 +23,4 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(human_requests, "_SHORTEST_PAUSE", 0.05)
     monkeypatch.setattr(draft_acceptance, "VENDOR_PAUSE", 0.05)
     monkeypatch.setattr(wait_operator, "VENDOR_PAUSE", 0.05)
+    monkeypatch.setattr(hitl, "_TRIGGER_ENDS", 0.05)

@@ -504,9 +504,9 @@ def test_secrets_are_provided_while_a_human_is_asked_about_something_else(
 
 
 @pytest.mark.skipif(not hitl._AIRFLOW_RESUMES, reason="here the trigger resumes the task")
-@pytest.mark.parametrize("responded", [True, False])
+@pytest.mark.parametrize("responded", ["before the first look", "later", "never"])
 def test_a_trigger_fires_nothing_while_airflow_resumes_its_task_with_a_response(
-    responded: bool,
+    responded: str,
     simulator: Simulator,
     connections: dict[str, str],
     airflow: HumanInTheLoop,
@@ -515,12 +515,13 @@ def test_a_trigger_fires_nothing_while_airflow_resumes_its_task_with_a_response(
     """Its event could reach the task's next trigger, which may have the same id on SQLite."""
     ti = TaskInstance("t")
     asked = run_task(start("ask", "plan"), ti, human=[chosen("Approve", user="Ada")]).deferrals[1].trigger
-    airflow.questions[ti.id].response = chosen("Approve", user="Ada") if responded else None
+    airflow.questions[ti.id].response = None if responded == "never" else chosen("Approve", user="Ada")
 
     async def came_later(*_: Any, **__: Any) -> None:
         return None
 
-    monkeypatch.setattr(hitl, "response_in_airflow", came_later)
+    if responded == "later":
+        monkeypatch.setattr(hitl, "response_in_airflow", came_later)
     monkeypatch.setattr(hitl, "_TRIGGER_ENDS", 600.0)
     trigger = AgentRunTrigger(**asked.serialize()[1])
     trigger.task_instance = cast("Any", ti)
@@ -529,8 +530,8 @@ def test_a_trigger_fires_nothing_while_airflow_resumes_its_task_with_a_response(
         async with asyncio.timeout(seconds):
             return [event.payload["outcome"] async for event in trigger.run()]
 
-    if responded:
+    if responded == "never":
+        assert asyncio.run(fire_within(20.0)) == ["ended"]
+    else:
         with pytest.raises(TimeoutError):
             asyncio.run(fire_within(1.0))
-    else:
-        assert asyncio.run(fire_within(20.0)) == ["ended"]
