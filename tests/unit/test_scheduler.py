@@ -26,6 +26,7 @@ from airflow_provider_agentruns.polling.scheduler import PollScheduler
 from airflow_provider_agentruns.polling.scheduler_registry import _schedulers, scheduler_for
 from airflow_provider_agentruns.simulator import Simulator
 from airflow_provider_agentruns.vendors.registry import get_adapter
+from tests.simulator.clients import HandClock
 
 ADAPTER = get_adapter("flowyble")
 
@@ -190,12 +191,22 @@ async def test_a_vendor_that_is_away_gets_a_handful_of_probes_and_then_all_runs_
     assert _nothing_is_left()
 
 
-async def test_a_status_change_is_noted_once_for_its_own_run(
-    simulator: Simulator, client_settings: ClientSettings
-) -> None:
-    run_id = simulator.create_run("flowyble", duration=1.5)
+async def test_a_status_change_is_noted_once_for_its_own_run(client_settings: ClientSettings) -> None:
+    """The run stays in each status until it was polled there a few times, however slow the machine is."""
+    clock = HandClock()
     notes: list[Note] = []
-    decision = await _watch(scheduler_for(client_settings), run_id, client_settings, notes)
+    with Simulator(requests_per_minute=0, queued_share=0.5, clock=clock) as simulator:
+        run_id = simulator.create_run("flowyble", duration=20)
+        settings = replace(client_settings, base_url=simulator.url)
+        watching = asyncio.create_task(_watch(scheduler_for(settings), run_id, settings, notes))
+        for number in (1, 2):
+            while len(notes) < number and not watching.done():
+                await asyncio.sleep(0.01)
+            polls = len(simulator.requests()) + 5
+            while len(simulator.requests()) < polls and not watching.done():
+                await asyncio.sleep(0.01)
+            clock.advance(10)
+        decision = await watching
     assert decision.run is not None
     assert decision.run.status is RunStatus.SUCCEEDED
     assert [note.text.split(" (")[0] for note in notes] == [
