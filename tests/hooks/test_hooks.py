@@ -84,7 +84,8 @@ def test_a_run_can_be_started_and_read(
     vendor: str, connections: dict[str, str], simulator: Simulator
 ) -> None:
     hook = AgentRunHook(connections[vendor])
-    run = hook.start(agent_id=AGENT_ID if vendor == "flowyble" else None, message="Say hello.")
+    agent_id = AGENT_ID if vendor == "flowyble" else None
+    run = hook.start(agent_id=agent_id, message="Say hello. [sim: never]")
     assert not run.status.is_terminal
     simulator.finish_run(run.run_id, output="the answer")
     result = hook.get_result(run.run_id)
