@@ -99,10 +99,13 @@ def test_a_worker_that_runs_it_all_the_same_says_so_and_defers(
     assert "start_from_trigger has no effect" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("scenario", "outcome"), [("succeed", "ended"), ("never", "timed_out")])
+@pytest.mark.parametrize(
+    ("scenario", "outcome", "left"), [("succeed", "ended", 30.0), ("never", "timed_out", 0.3)]
+)
 def test_the_trigger_keeps_the_deadline_that_the_database_gives(
     scenario: str,
     outcome: str,
+    left: float,
     simulator: Simulator,
     connections: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
@@ -110,7 +113,7 @@ def test_the_trigger_keeps_the_deadline_that_the_database_gives(
     monkeypatch.setattr("airflow_provider_agentruns.vendor_trigger._LAST_POLL", 0.2)
     run_id = simulator.create_run("snorbe", scenario=scenario, duration=0.1)
     trigger = AgentRunTrigger(conn_id=connections["snorbe"], run_id=run_id, timeout=60, poll_interval=0.02)
-    began = datetime.now(UTC) - timedelta(seconds=59.7)
+    began = datetime.now(UTC) - timedelta(seconds=60 - left)
     trigger.timeout_after = began + timedelta(seconds=60) + BACKSTOP  # type: ignore[attr-defined]
 
     async def payload() -> Any:
