@@ -39,7 +39,7 @@ class Server:
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def settings(self, **changes: Any) -> ClientSettings:
-        values: dict[str, Any] = {"base_url": self.url, "timeout": 1.0, **changes}
+        values: dict[str, Any] = {"base_url": self.url, **changes}
         return ClientSettings(api_key=KEY, auth_headers={"X-API-Key": KEY}, **values)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import threading
 import time
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from airflow_provider_agentruns.client.calls import KIBIBYTE, MEBIBYTE, Call
 from airflow_provider_agentruns.client.exceptions import APIConnectionError, APIError, ResponseFormatError
 from airflow_provider_agentruns.client.models import RunStatus
 from airflow_provider_agentruns.testing import Send
-from tests.hostile.hostile_server import KEY, HostileServer, head
+from tests.hostile.hostile_server import KEY, Asked, HostileServer, head
 from tests.hostile.vendor_calls import ALL_CALLS, JSON_CALLS, START_STREAM, VendorCall
 
 OUTCOMES = Path(__file__).parents[2] / "docs" / "outcomes.md"
@@ -171,8 +172,19 @@ def test_a_byte_now_and_then_does_not_hold_a_task(
 def test_every_call_ends_on_a_server_that_says_nothing(
     vendor_call: VendorCall, server: HostileServer, send: Send[Any]
 ) -> None:
-    server.endless(b"", b"", times=1, pause=3.0)
-    error = send_refused(server, send, vendor_call, timeout=0.1)
+    is_over = threading.Event()
+
+    def say_nothing(_: Asked) -> Iterable[bytes]:
+        is_over.wait(60)
+        return ()
+
+    server.pieces()
+    server.answer = say_nothing
+    try:
+        # The timeout is one for the connection, too, which a busy machine is to make in time.
+        error = send_refused(server, send, vendor_call, timeout=1.0)
+    finally:
+        is_over.set()
     assert isinstance(error, APIConnectionError)
     assert error.may_have_been_sent
     assert "did not answer in time" in str(error)
