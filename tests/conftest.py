@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import settings
 
 _AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="agentruns-tests-"))
 atexit.register(shutil.rmtree, _AIRFLOW_HOME, ignore_errors=True)
@@ -34,6 +35,10 @@ os.environ.update(
 )
 
 pytest.register_assert_rewrite("airflow_provider_agentruns.testing")
+
+# The same examples each time, and none fails for a pause of the machine.
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.load_profile("repeatable")
 
 from airflow_provider_agentruns.simulator import Simulator  # noqa: E402
 

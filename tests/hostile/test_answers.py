@@ -34,8 +34,6 @@ each_json_call = pytest.mark.parametrize("vendor_call", JSON_CALLS, ids=lambda c
 # The fixtures are made once for the module on purpose: a server that has answered before is the usual case.
 fuzz = settings(
     max_examples=40,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

@@ -20,7 +20,7 @@ from airflow_provider_agentruns.testing import Send
 
 PASSWORD = "flw_key_of_the_fuzz_0001"
 FIELDS = ("password", "host", "port", "extra", "type", *ConnectionExtras.model_fields)
-fuzz = settings(max_examples=300, deadline=None, derandomize=True)
+fuzz = settings(max_examples=300)
 ANYTHING = st.recursive(
     st.one_of(
         st.none(),

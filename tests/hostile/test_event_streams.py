@@ -169,7 +169,7 @@ def test_an_error_in_place_of_the_run_is_told_in_a_line(
     assert says in str(error)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300)
 @given(
     st.lists(st.one_of(st.binary(max_size=20), st.sampled_from([b"data:", b"\n\n", b"\r", CONFIG, ERROR])))
 )

@@ -46,7 +46,7 @@ def check_log(written: str) -> None:
         check_line(line)
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(max_examples=500)
 @given(
     st.lists(
         st.one_of(

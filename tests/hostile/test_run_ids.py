@@ -140,8 +140,6 @@ def test_what_is_no_text_is_refused_by_name(value: Any, adapter: VendorAdapter) 
 @each_vendor
 @settings(
     max_examples=150,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import selectors
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
@@ -144,8 +145,14 @@ class Bench:
         self.vendor = vendor
         # Without the slow first minute, so that figures are those of a triggerer that has run for long.
         clocks = iter([-100.0])
+        # Seeded, so that the figures are the same each time.
+        self._rng = random.Random(1)
         self.scheduler = PollScheduler(
-            SETTINGS, clock=lambda: next(clocks, now()), wall_clock=lambda: EPOCH + now(), emit=emit
+            SETTINGS,
+            clock=lambda: next(clocks, now()),
+            wall_clock=lambda: EPOCH + now(),
+            rng=self._rng,
+            emit=emit,
         )
         self.tasks: dict[str, asyncio.Task[Decision]] = {}
 
@@ -158,7 +165,9 @@ class Bench:
         end_in: float = 1e6,
         **kwargs: Any,
     ) -> asyncio.Task[Decision]:
-        poller = RunPoller(RunRef(run_id=run_id), interval=interval, end_time=EPOCH + now() + end_in)
+        poller = RunPoller(
+            RunRef(run_id=run_id), interval=interval, end_time=EPOCH + now() + end_in, rng=self._rng
+        )
         wait = self.scheduler.watch(
             poller, self.vendor.status(run_id), settings, on_note=lambda _: None, **kwargs
         )
