@@ -110,12 +110,15 @@ class HumanInTheLoop:
     """
     As much of Airflow's supervisor as questions to a human need, with Airflow 3.3.2's trap: a second question
     of a task instance keeps all of the first and only loses its response.
+
+    :ivar after_first_look: a response that somebody gives once a trigger has looked for one in vain.
     """
 
     def __init__(self) -> None:
         self.questions: dict[UUID, Question] = {}
         self.asked = 0
         self.read_at: list[float] = []
+        self.after_first_look: dict[str, Any] | None = None
 
     def send(self, msg: Any) -> Any:
         message = msg
@@ -149,7 +152,9 @@ class HumanInTheLoop:
             return None
         assert isinstance(message, GetHITLDetailResponse)
         self.read_at.append(time.time())
-        response = self.questions[message.ti_id].response or {}
+        question = self.questions[message.ti_id]
+        response = question.response or {}
+        question.response = question.response or self.after_first_look
         user = response.get("responded_by_user")
         return SimpleNamespace(
             response_received=bool(response),

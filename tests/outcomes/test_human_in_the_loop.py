@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from typing import Any, cast
 
 import pytest
@@ -385,18 +384,12 @@ def test_a_rejection_at_the_last_moment_beats_the_default(
 ) -> None:
     """Before Airflow 3.3 the trigger looks for a response now and then only."""
     monkeypatch.setattr("airflow_provider_agentruns.hitl._AIRFLOW_RESUMES", False)
-    ti = TaskInstance("t")
-
-    def respond() -> None:
-        airflow.questions[ti.id].response = chosen("Reject", user="Ada")
-
-    def human() -> Any:
-        threading.Timer(0.2, respond).start()
-        yield None
-
-    outcome = run_task(start("ask", "plan", response_timeout=0.5, defaults="Approve"), ti, human=human())
+    monkeypatch.setattr("airflow_provider_agentruns.hitl._LOOK_AGAIN", 3600)
+    airflow.after_first_look = chosen("Reject", user="Ada")
+    outcome = run_task(start("ask", "plan", response_timeout=0.5, defaults="Approve"))
     assert isinstance(outcome.error, AgentRunRejected)
     assert sent(simulator) == []
+    assert len(airflow.read_at) == 2, "once before the response, once when nobody may respond any more"
 
 
 def test_before_airflow_3_3_the_trigger_finds_a_response_that_comes_later(
@@ -407,18 +400,11 @@ def test_before_airflow_3_3_the_trigger_finds_a_response_that_comes_later(
 ) -> None:
     monkeypatch.setattr("airflow_provider_agentruns.hitl._AIRFLOW_RESUMES", False)
     monkeypatch.setattr("airflow_provider_agentruns.hitl._LOOK_AGAIN", 0.05)
-    ti = TaskInstance("t")
-
-    def respond() -> None:
-        airflow.questions[ti.id].response = chosen("Approve", user="Ada")
-
-    def human() -> Any:
-        threading.Timer(0.2, respond).start()
-        yield None
-
-    outcome = run_task(start("ask", "plan"), ti, human=human())
+    airflow.after_first_look = chosen("Approve", user="Ada")
+    outcome = run_task(start("ask", "plan"))
     assert outcome.error is None
     assert outcome.value == "Done."
+    assert len(airflow.read_at) == 2
 
 
 def test_a_human_and_the_vendor_answer_at_the_same_moment(
