@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
@@ -235,7 +236,7 @@ class Simulator(Settings):
 
     def faults(self) -> list[Fault]:
         """Return copies of the faults that are set, with how often each one struck."""
-        return self._call(lambda: [_copy(fault) for fault in self._state.faults.faults])
+        return self._call(lambda: [copy.copy(fault) for fault in self._state.faults.faults])
 
     def clear_faults(self, fault_id: int | None = None) -> int:
         """Remove one fault, or all, and return how many that were."""
@@ -302,9 +303,3 @@ class Simulator(Settings):
     def reset(self) -> None:
         """Forget runs, faults, logs and everything registered; the keys of the settings work again."""
         self._call(self._state.reset)
-
-
-def _copy(fault: Fault) -> Fault:
-    copied = replace(fault)
-    copied.id, copied.struck = fault.id, fault.struck
-    return copied

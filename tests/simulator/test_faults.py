@@ -115,6 +115,14 @@ class TestFilters:
         assert [flowyble.get(status_path).status_code for _ in range(4)] == [502, 502, 503, 200]
         assert [fault.struck for fault in sim.faults()] == [2, 1]
 
+    @pytest.mark.parametrize("kind", ["server_error", "rate_limit", "hang", "reset", "latency"])
+    def test_faults_that_are_set_are_listed(self, kind: str, sim: Simulator) -> None:
+        sim.add_fault(kind, operation="flowyble.agent.status", times=2)
+        [listed] = sim.faults()
+        assert (listed.kind, listed.operation, listed.struck) == (kind, "flowyble.agent.status", 0)
+        listed.struck = 7
+        assert sim.faults()[0].struck == 0, "a copy"
+
     def test_operation_vendor_and_run_narrow_it(
         self, sim: Simulator, flowyble: Client, snorbe: Client
     ) -> None:
