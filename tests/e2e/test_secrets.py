@@ -120,9 +120,9 @@ def dag_run_id(
     expected = {"flowyble_default", "snorbe_default", "stored_flowyble", "stored_snorbe", "echo_succeeds"}
     for run in runs:
         # A busy machine must not end what is to succeed, and the rest must not last.
-        run["timeout"] = 120 if run["conn_id"] in expected else 20
+        run["timeout"] = 120 if run["conn_id"] in expected else 12
     waits = [
-        {"conn_id": conn_id, "run_id": UUID, "timeout": 20}
+        {"conn_id": conn_id, "run_id": UUID, "timeout": 12}
         for conn_id in ("flowyble_refused", "echo_fails", "no_proxy")
     ]
     run_id = airflow.trigger_dag(DAG_ID, {"runs": runs, "waits": waits})

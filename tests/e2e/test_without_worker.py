@@ -16,8 +16,11 @@ WORKER_STARTED = "DAG bundles loaded"
 
 @pytest.fixture(scope="module")
 def dag_run(airflow: StandaloneAirflow, simulator: Simulator) -> tuple[str, list[str]]:
-    """Run the DAG on two runs that go on for some seconds; return its run id and theirs."""
-    runs = [simulator.create_run("flowyble", duration=20) for _ in range(2)]
+    """Run the DAG on two runs that go on for some seconds; return its run id and theirs.
+
+    No worker asks how they stand before it defers, so it makes no difference if they have ended by then.
+    """
+    runs = [simulator.create_run("flowyble", duration=4) for _ in range(2)]
     run_id = airflow.trigger_dag(DAG, {"run_ids": runs})
     airflow.wait_for_dag_run(DAG, run_id)
     return run_id, runs
