@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID, uuid4
 
+import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 from airflow.sdk import BaseOperator
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -91,6 +92,17 @@ def fire(deferred: TaskDeferred, ti: TaskInstance | None = None) -> dict[str, An
 
     payload: dict[str, Any] = json.loads(json.dumps(asyncio.run(first_event()).payload))
     return payload
+
+
+def waits_on_after(task: Any, event: object, context: Any) -> bool:
+    """Defer a task, resume it with an event, and tell whether it then waits on as it did before."""
+    with pytest.raises(TaskDeferred) as first:
+        task.execute(context)
+    with pytest.raises(TaskDeferred) as second:
+        task.resume_execution("execute_complete", {"event": event, **(first.value.kwargs or {})}, context)
+    before, after = (deferred.value.trigger.serialize()[1] for deferred in (first, second))
+    is_same_trigger = {**after, "poll_from": before["poll_from"]} == before
+    return bool(is_same_trigger and first.value.kwargs == second.value.kwargs)
 
 
 @dataclass

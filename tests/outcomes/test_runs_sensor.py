@@ -13,7 +13,6 @@ from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
-    TaskDeferred,
 )
 
 from airflow_provider_agentruns.exceptions import AgentRunUnreadable, SensedRunRefused, SensedRunsFailed
@@ -21,7 +20,7 @@ from airflow_provider_agentruns.runs_trigger import AgentRunsTrigger
 from airflow_provider_agentruns.sensors import AgentRunsSensor
 from airflow_provider_agentruns.simulator import Simulator
 
-from .task_runs import MODES, Outcome, TaskInstance, run_task
+from .task_runs import MODES, Outcome, TaskInstance, run_task, waits_on_after
 
 modes = pytest.mark.parametrize("mode", MODES)
 UNKNOWN = "cunknownunknownunknown0"
@@ -280,13 +279,7 @@ def test_an_event_of_other_runs_ends_no_wait(
     runs = _runs(simulator, "never", "never")
     sensor = AgentRunsSensor(task_id="t", conn_id=connections["snorbe"], run_ids=runs, deferrable=True)
     context: Any = {"ti": TaskInstance("t")}
-    with pytest.raises(TaskDeferred) as first:
-        sensor.execute(context)
-    with pytest.raises(TaskDeferred) as second:
-        sensor.resume_execution("execute_complete", {"event": event, **(first.value.kwargs or {})}, context)
-    before, after = (deferred.value.trigger.serialize()[1] for deferred in (first, second))
-    assert {**after, "poll_from": before["poll_from"]} == before
-    assert first.value.kwargs == second.value.kwargs
+    assert waits_on_after(sensor, event, context)
     assert context["ti"].xcoms == {}
 
 

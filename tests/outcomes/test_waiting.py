@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from airflow.exceptions import AirflowRescheduleException
-from airflow.providers.common.compat.sdk import AirflowNotFoundException, TaskDeferred
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time.comms import ErrorResponse
 from pytest_mock import MockerFixture
@@ -33,7 +33,7 @@ from airflow_provider_agentruns.simulator import Simulator
 from airflow_provider_agentruns.triggers import AgentRunTrigger
 from airflow_provider_agentruns.vendor_trigger import _emit
 
-from .task_runs import MODES, Outcome, TaskInstance, run_task
+from .task_runs import MODES, Outcome, TaskInstance, run_task, waits_on_after
 
 modes = pytest.mark.parametrize("mode", MODES)
 
@@ -195,12 +195,7 @@ def test_an_event_of_something_else_ends_no_wait(
     what = {"message": "[sim: never]"} if task_class is AgentRunOperator else {"run_id": run_id}
     task = task_class(task_id="t", conn_id=connections["snorbe"], deferrable=True, timeout=500, **what)
     context: Any = {"ti": TaskInstance("t")}
-    with pytest.raises(TaskDeferred) as first:
-        task.execute(context)
-    with pytest.raises(TaskDeferred) as second:
-        task.resume_execution("execute_complete", {"event": event, **(first.value.kwargs or {})}, context)
-    before, after = (deferred.value.trigger.serialize()[1] for deferred in (first, second))
-    assert {**after, "poll_from": before["poll_from"]} == before
+    assert waits_on_after(task, event, context)
     assert context["ti"].xcoms.keys() == {"run_id"}
     assert len(simulator.starts()) == 1 + (task_class is AgentRunOperator), "the run made here counts"
     assert re.search(r"Airflow brought an event of (run r2|another trigger); waiting on", caplog.text)
